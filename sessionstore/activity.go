@@ -1,0 +1,267 @@
+package sessionstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// touchBatch bounds one Touch call, so that its transaction stays short.
+const touchBatch = 256
+
+// An activity is the use of one session on this node since its access time was
+// last written back. While it is pending there is one per session, shared by all
+// its snapshots. Times are since the manager's epoch, in nanoseconds.
+type activity struct {
+	id       ID
+	inflight atomic.Int32 // requests between Begin and Release
+	pending  atomic.Bool  // is in activities, to be written back
+	begun    atomic.Int64 // when the latest request began, 0 if none has
+	used     atomic.Int64 // the latest use
+	written  atomic.Int64 // uses up to then are in the database
+
+	mu   sync.Mutex    // guards done
+	done chan struct{} // closed once the session has ended; nil until somebody asks
+}
+
+// closed is what done is if nobody had asked before the session ended.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// raise moves v forward to at least n.
+func raise(v *atomic.Int64, n int64) {
+	for old := v.Load(); old < n; old = v.Load() {
+		if v.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// end marks the session as ended and wakes those who wait for it.
+func (a *activity) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.done: // it has ended before; nil blocks
+	default:
+		if a.done == nil {
+			a.done = closed
+		} else {
+			close(a.done)
+		}
+	}
+}
+
+// doneChan returns a channel that is closed once the session has ended.
+func (a *activity) doneChan() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done == nil {
+		a.done = make(chan struct{})
+	}
+	return a.done
+}
+
+// activities are the sessions used on this node whose access times wait to be
+// written back. They outlive evictions from the cache.
+type activities struct {
+	shard [shards]struct {
+		mu      sync.Mutex // guards pending
+		pending map[ID]*activity
+	}
+}
+
+// of returns the session's activity: the pending one, that of a snapshot known
+// before (which may be nil), or a new one.
+func (as *activities) of(id ID, known *snapshot) *activity {
+	sh := &as.shard[id.shard()]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if a, ok := sh.pending[id]; ok {
+		return a
+	}
+	if known != nil {
+		return known.activity
+	}
+	return &activity{id: id}
+}
+
+// find returns the pending activity, nil if there is none.
+func (as *activities) find(id ID) *activity {
+	sh := &as.shard[id.shard()]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.pending[id]
+}
+
+// enter notes that a request begins to use the session, and returns when the one
+// before began, 0 if this node has seen none.
+func (as *activities) enter(a *activity, at time.Duration) (previous time.Duration) {
+	a.inflight.Add(1)
+	raise(&a.used, int64(at))
+	previous = time.Duration(a.begun.Swap(int64(at)))
+	as.pend(a)
+	return previous
+}
+
+// leave notes that the request is over.
+func (as *activities) leave(a *activity, at time.Duration) {
+	raise(&a.used, int64(at))
+	as.pend(a) // a flush may have taken it out while the request ran
+	a.inflight.Add(-1)
+}
+
+func (as *activities) pend(a *activity) {
+	if a.pending.Load() || a.pending.Swap(true) {
+		return
+	}
+	sh := &as.shard[a.id.shard()]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.pending == nil {
+		sh.pending = make(map[ID]*activity)
+	}
+	sh.pending[a.id] = a
+}
+
+// take empties a shard and returns what was pending in it. A request in flight
+// counts as use until it ends, so its session stays pending.
+func (as *activities) take(shard int) []*activity {
+	sh := &as.shard[shard]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	taken := make([]*activity, 0, len(sh.pending))
+	pending := sh.pending
+	sh.pending = nil // a map never gives back memory
+	for id, a := range pending {
+		taken = append(taken, a)
+		// First not pending, then the look at inflight: a request that begins in
+		// between sees the one or is seen by the other.
+		a.pending.Store(false)
+		if a.inflight.Load() > 0 {
+			a.pending.Store(true)
+			if sh.pending == nil {
+				sh.pending = make(map[ID]*activity)
+			}
+			sh.pending[id] = a
+		} // else pend waits for the lock and puts it back
+	}
+	return taken
+}
+
+// flushTouches writes back the latest use of every session used since the last
+// call, in batches. What could not be written stays pending; the error says how
+// many that are.
+func (m *Manager) flushTouches(ctx context.Context) error {
+	m.flushMu.Lock()
+	defer m.flushMu.Unlock()
+	var (
+		batch  []*activity
+		failed int
+		errs   []error
+	)
+	send := func() {
+		if len(batch) == 0 {
+			return
+		}
+		if err := m.touch(ctx, batch); err != nil {
+			failed += len(batch)
+			errs = append(errs, err)
+			for _, a := range batch {
+				m.activities.pend(a)
+			}
+		}
+		batch = batch[:0]
+	}
+	for shard := range shards {
+		for _, a := range m.activities.take(shard) {
+			if a.inflight.Load() == 0 && a.used.Load() <= a.written.Load() {
+				continue // a save has written it
+			}
+			if len(errs) > 0 && ctx.Err() != nil {
+				failed++
+				m.activities.pend(a)
+				continue
+			}
+			if batch = append(batch, a); len(batch) == touchBatch {
+				send()
+			}
+		}
+	}
+	send()
+	if failed > 0 {
+		return fmt.Errorf("write back %d access times of application %s: %w", failed, m.app, errors.Join(errs...))
+	}
+	return nil
+}
+
+// touch writes back one batch.
+func (m *Manager) touch(ctx context.Context, batch []*activity) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	touches := make([]Touch, len(batch))
+	uses := make([]time.Duration, len(batch))
+	now := m.now()
+	for i, a := range batch {
+		used := time.Duration(a.used.Load())
+		if a.inflight.Load() > 0 {
+			used = now
+			raise(&a.used, int64(now))
+		}
+		uses[i] = used
+		touches[i] = Touch{Key: Key{a.id, m.app}, Ago: max(0, now-used)}
+	}
+	if err := m.backend.Touch(ctx, touches); err != nil {
+		return err
+	}
+	m.stats.touched.Add(int64(len(batch)))
+	for i, a := range batch {
+		raise(&a.written, int64(uses[i]))
+	}
+	return nil
+}
+
+// touchNow writes back one session's use on the request's own time. It is needed
+// where nobody calls Flush, for sessions whose own idle timeout is too short for the
+// application's touch interval, and for those that would expire before the next Flush:
+// intervals are up to a quarter longer, and a flush takes its time.
+func (m *Manager) touchNow(ctx context.Context, sn *snapshot) {
+	a, interval := sn.activity, m.cfg.TouchInterval
+	if m.ids.Live() && !m.needsOwnTouches(sn.info.Idle) && !sn.expired(m.now()+interval+interval/2) {
+		return
+	}
+	if sn.info.Idle > 0 {
+		interval = min(interval, sn.info.Idle/10)
+	}
+	last := max(a.written.Load(), int64(sn.anchor-sn.now.sub(sn.info.AccessedAt)))
+	if m.now()-time.Duration(last) < interval {
+		return
+	}
+	m.touchOne(ctx, a)
+}
+
+// keeps is how often a session whose own idle timeout is short is touched in the
+// time of one, while a request runs: twice may fail.
+const keeps = 3
+
+// needsOwnTouches reports whether an idle timeout might pass between two calls of
+// Flush.
+func (m *Manager) needsOwnTouches(idle time.Duration) bool {
+	return idle > 0 && idle < 2*m.cfg.TouchInterval
+}
+
+// touchOne writes back one session's use.
+func (m *Manager) touchOne(ctx context.Context, a *activity) {
+	if err := m.touch(ctx, []*activity{a}); err != nil {
+		// The access stays pending; the next request or Shutdown tries again.
+		m.cfg.Logger.Warn("session access time not written back", slog.String("app", m.app),
+			slog.String("session", a.id.String()), slog.Any("error", err))
+	}
+}

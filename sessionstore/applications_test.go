@@ -1,0 +1,406 @@
+package sessionstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
+)
+
+func TestApplicationsShareIDAndFate_Q(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	office := n.application(t, "office", nil)
+	shop := n.Manager
+	// Each application tells its own version; the token is one.
+	inShop, inOffice := &client{}, &client{}
+	share := func(from, to *client) { to.token = from.token }
+
+	inShop.do(t, shop, func(s *sessionstore.Session) { count.Set(s, 1) })
+	share(inShop, inOffice)
+	inOffice.do(t, office, func(s *sessionstore.Session) {
+		want(t, "ID (Q2)", s.ID(), inShop.token.ID())
+		if _, ok := count.Get(s); ok {
+			t.Error("the office sees the shop's attribute")
+		}
+		count.Set(s, 2)
+	})
+	want(t, "token after joining", inOffice.token.SecretHash(), inShop.token.SecretHash())
+	v, _ := get(t, inShop, shop, count)
+	want(t, "the shop's count", v, 1)
+	v, _ = get(t, inOffice, office, count)
+	want(t, "the office's count", v, 2)
+
+	old := *inShop
+	inOffice.do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("boss") }) // M5
+	old.do(t, shop, func(s *sessionstore.Session) { want(t, "new under the old secret", s.IsNew(), true) })
+	share(inOffice, inShop)
+	inShop.do(t, shop, func(s *sessionstore.Session) {
+		want(t, "new under the new secret", s.IsNew(), false)
+		want(t, "the shop's principal", s.Principal(), "") // each application has its own
+		v, _ := count.Get(s)
+		want(t, "the shop's count", v, 1)
+	})
+
+	done := make(chan struct{})
+	inShop.do(t, shop, func(s *sessionstore.Session) {
+		ended := s.Done()
+		go func() { <-ended; close(done) }()
+		inOffice.do(t, office, func(s *sessionstore.Session) { s.Invalidate() }) // Q4
+	})
+	<-done
+	inShop.do(t, shop, func(s *sessionstore.Session) { want(t, "new after the office's logout", s.IsNew(), true) })
+}
+
+func TestALoginThatJoinsRenewsAll_P7(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	office := n.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	old := *c
+	inOffice := &client{token: c.token}
+	inOffice.do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("boss") })
+	if inOffice.token.SecretHash() == old.token.SecretHash() || inOffice.token.ID() != old.token.ID() {
+		t.Fatal("the login kept the secret")
+	}
+	old.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "new under the old secret", s.IsNew(), true) })
+	c.token = inOffice.token
+	v, _ := get(t, c, n.Manager, count)
+	want(t, "count", v, 1)
+}
+
+func TestJoiningWhatEnds_P3(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	office := n.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	_, err := (&client{token: c.token}).try(office, func(s *sessionstore.Session) {
+		count.Set(s, 2)
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.Invalidate() })
+	})
+	if !errors.Is(err, sessionstore.ErrNotFound) {
+		t.Errorf("join of a session that ended meanwhile: %v", err)
+	}
+}
+
+func TestTwoRequestsJoinAtOnce_P2(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	office := n.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	a, b := client{token: c.token}, client{token: c.token}
+	a.do(t, office, func(s *sessionstore.Session) {
+		count.Update(s, func(n int) int { return n + 1 })
+		b.do(t, office, func(s *sessionstore.Session) {
+			count.Update(s, func(n int) int { return n + 10 })
+			name.Set(s, "b")
+		})
+	})
+	v, _ := get(t, &a, office, count)
+	want(t, "count", v, 11)
+}
+
+func TestExpiryIsPerApplication_X22(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended []string
+		var mu sync.Mutex
+		listener := sessionstore.Listener{Destroyed: func(_ context.Context, e sessionstore.SessionEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			v, _ := count.Get(e.Session)
+			ended = append(ended, fmt.Sprintf("%s %v %d", e.Info.Key.App, e.Cause, v))
+		}}
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{listener}}).run(t)
+		office := n.application(t, "office", &sessionstore.Config{
+			IdleTimeout: 10 * time.Minute, Listeners: []sessionstore.Listener{listener}})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		inOffice := &client{token: c.token}
+		inOffice.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2); s.SetPrincipal("boss") })
+		c.token = inOffice.token
+		for range 4 {
+			time.Sleep(5 * time.Minute)
+			get(t, c, n.Manager, count)
+		}
+		inOffice.version = 0
+		inOffice.do(t, office, func(s *sessionstore.Session) {
+			want(t, "principal after the office's timeout", s.Principal(), "")
+			want(t, "ID", s.ID(), c.token.ID())
+			count.Set(s, 3) // joins anew
+		})
+		v, _ := get(t, inOffice, office, count)
+		want(t, "the office's count", v, 3)
+		v, _ = get(t, c, n.Manager, count)
+		want(t, "the shop's count", v, 1)
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Equal(ended, []string{"office expired 2"}) { // P11
+			t.Errorf("announced %q", ended)
+		}
+	})
+}
+
+func TestJoiningWhereAnExpiredPartIsInTheWay_J3(t *testing.T) {
+	memory := membackend.New()
+	n := newNode(t, memory, "n1", nil) // nobody sweeps
+	expired := 0
+	office := n.application(t, "office", &sessionstore.Config{
+		IdleTimeout: 10 * time.Minute,
+		Listeners: []sessionstore.Listener{{Destroyed: func(_ context.Context, e sessionstore.SessionEvent) {
+			want(t, "cause", e.Cause, sessionstore.CauseExpired)
+			expired++
+		}}},
+	})
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	(&client{token: c.token}).do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) })
+	memory.Advance(20 * time.Minute)
+	c.do(t, n.Manager, nil)
+	inOffice := &client{token: c.token}
+	inOffice.do(t, office, func(s *sessionstore.Session) {
+		if _, ok := count.Get(s); ok {
+			t.Error("an expired part answers")
+		}
+		count.Set(s, 3)
+	})
+	v, _ := get(t, inOffice, office, count)
+	want(t, "count", v, 3)
+	want(t, "expiries announced (P11)", expired, 1)
+}
+
+func TestPrincipals(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	office := n.application(t, "office", nil)
+	login := func(m *sessionstore.Manager, user string) *client {
+		c := &client{}
+		c.do(t, m, func(s *sessionstore.Session) { s.SetPrincipal(user) })
+		return c
+	}
+	ids := func(user string) (ids []sessionstore.ID) {
+		for info, err := range n.ids.Sessions(t.Context(), user) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, info.Key.ID)
+		}
+		return ids
+	}
+	a, b, other := login(n.Manager, "bob"), login(n.Manager, "bob"), login(n.Manager, "Bob")
+	o := login(office, "bob")
+	joined := &client{token: a.token}
+	joined.do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+	a.token = joined.token
+	if got := ids("bob"); len(got) != 3 {
+		t.Errorf("%d sessions of bob, want 3", len(got))
+	}
+	mine := 0
+	for _, err := range n.Sessions(t.Context(), "bob") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine++
+	}
+	want(t, "sessions of bob in the shop", mine, 2)
+	want(t, "sessions of the anonymous", len(ids("")), 0)
+
+	ended, err := n.ids.InvalidatePrincipal(t.Context(), "bob", a.token.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "ended", ended, 2)
+	want(t, "sessions of bob left", len(ids("bob")), 1)
+	for what, c := range map[string]*client{"b": b, "o": o} {
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, what+" is new", s.IsNew(), true) })
+	}
+	a.version = 0
+	a.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal of the one kept", s.Principal(), "bob") })
+	other.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "another principal", s.Principal(), "Bob") })
+	if _, err := n.ids.InvalidatePrincipal(t.Context(), ""); err == nil {
+		t.Error("the anonymous could be ended")
+	}
+	if err := n.Invalidate(t.Context(), a.token.ID()); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "sessions of bob at last", len(ids("bob")), 0)
+}
+
+func TestLimitRefusesNew(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxSessions: 2})
+	var wg sync.WaitGroup
+	errs := make([]error, 10)
+	for i := range errs {
+		wg.Go(func() {
+			c := &client{}
+			_, errs[i] = c.try(n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+		})
+	}
+	wg.Wait()
+	refused := 0
+	for _, err := range errs {
+		if errors.Is(err, sessionstore.ErrLimit) {
+			refused++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	want(t, "refused", refused, 8)
+
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	_, err := c.try(n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob"); count.Set(s, 2) })
+	if !errors.Is(err, sessionstore.ErrLimit) {
+		t.Errorf("login of an existing session: %v", err)
+	}
+	v, _ := get(t, c, n.Manager, count)
+	want(t, "count after the refused login", v, 1)
+}
+
+func TestLimitEvictsOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var evicted []sessionstore.ID
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{
+			MaxSessions: 2, LimitPolicy: sessionstore.EvictOldest,
+			Listeners: []sessionstore.Listener{{Destroyed: func(_ context.Context, e sessionstore.SessionEvent) {
+				want(t, "cause", e.Cause, sessionstore.CauseEvicted)
+				evicted = append(evicted, e.Info.Key.ID)
+			}}},
+		}).run(t)
+		var cs []*client
+		for range 2 {
+			c := &client{}
+			c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+			cs = append(cs, c)
+			time.Sleep(2 * time.Minute)
+		}
+		get(t, cs[0], n.Manager, count) // the older one is used again
+		time.Sleep(2 * time.Minute)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+		if !slices.Equal(evicted, []sessionstore.ID{cs[1].token.ID()}) {
+			t.Errorf("evicted %v, want the least recently used %v", evicted, cs[1].token.ID())
+		}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "the new login", s.Principal(), "bob") })
+	})
+}
+
+func TestListeners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			mu      sync.Mutex
+			history []string // guarded by mu
+		)
+		add := func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			history = append(history, fmt.Sprintf(format, args...))
+		}
+		clear := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			history = nil
+		}
+		note := func(what string) func(context.Context, sessionstore.SessionEvent) {
+			return func(ctx context.Context, e sessionstore.SessionEvent) {
+				v, _ := count.Get(e.Session)
+				add("%s v%d count=%d %v", what, e.Info.Version, v, e.Cause)
+				if ctx.Value(contextValue{}) == nil && what != "destroyed" { // S5
+					t.Errorf("%s: the request's context value is missing", what)
+				}
+			}
+		}
+		all := sessionstore.Listener{
+			Created: note("created"), Renewed: note("renewed"), Destroyed: note("destroyed"),
+			AttributeChanged: func(_ context.Context, e sessionstore.AttributeEvent) {
+				before, was := count.Get(e.Before)
+				after, is := count.Get(e.After)
+				add("%s %d,%t to %d,%t", e.Name, before, was, after, is)
+			},
+		}
+		panics := sessionstore.Listener{Destroyed: func(context.Context, sessionstore.SessionEvent) { panic("listener") }}
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{panics, all}}).run(t)
+		c := &client{}
+		request := func(f func(*sessionstore.Session)) {
+			t.Helper()
+			ctx := context.WithValue(t.Context(), contextValue{}, 1)
+			s, err := n.Begin(ctx, c.claim())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer n.Release(s)
+			f(s)
+			r, err := n.Commit(ctx, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.accept(r)
+		}
+		expect := func(what string, lines ...string) {
+			t.Helper()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(history, lines) {
+				t.Errorf("%s: history\n%q, want\n%q", what, history, lines)
+			}
+			history = nil
+		}
+		request(func(s *sessionstore.Session) { count.Set(s, 1) })
+		expect("create (L1)", "created v1 count=1 unknown", "count 0,false to 1,true")
+		request(func(s *sessionstore.Session) { count.Set(s, 1) })
+		expect("set the same (L5)")
+		request(func(s *sessionstore.Session) { count.Set(s, 2); s.Renew() })
+		expect("change and renew (L6, M)", "renewed v2 count=2 unknown", "count 1,true to 2,true")
+		request(func(s *sessionstore.Session) { count.Delete(s) })
+		expect("delete", "count 2,true to 0,false")
+		request(func(s *sessionstore.Session) { count.Set(s, 9) })
+		clear()
+		request(func(s *sessionstore.Session) { s.Invalidate() })
+		expect("invalidate (L8: a listener panics)", "destroyed v4 count=9 invalidated")
+		want(t, "panics", n.Stats().ListenerPanics, 1)
+		request(func(s *sessionstore.Session) { s.Start(); s.Renew(); s.Invalidate() })
+		expect("never stored (L10)")
+
+		request(func(s *sessionstore.Session) { count.Set(s, 5) })
+		clear()
+		time.Sleep(40 * time.Minute)
+		synctest.Wait()
+		expect("expired (I3, P11)", "destroyed v1 count=5 expired")
+	})
+}
+
+type contextValue struct{}
+
+func TestListenerThatUsesTheSession_L12(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{{
+		Created: func(ctx context.Context, e sessionstore.SessionEvent) {
+			s := sessionstore.FromContext(ctx)
+			name.Set(s, "from the listener")
+			count.Set(e.Session, 99) // never stored
+		},
+	}}})
+	c := &client{}
+	s, err := n.Begin(t.Context(), c.claim())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Release(s)
+	ctx := sessionstore.NewContext(t.Context(), s)
+	count.Set(s, 1)
+	if err := s.Save(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r, err := n.Commit(ctx, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.accept(r)
+	v, _ := get(t, c, n.Manager, name)
+	want(t, "the listener's attribute", v, "from the listener")
+	w, _ := get(t, c, n.Manager, count)
+	want(t, "count", w, 1)
+}

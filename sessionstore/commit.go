@@ -1,0 +1,283 @@
+package sessionstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// A Receipt is what a client must hold from now on. The zero Receipt means: what
+// it holds.
+type Receipt struct {
+	// ID is the session's that Token or Version is about.
+	ID ID
+	// Token, if not zero, is the client's new token.
+	Token Token
+	// Version, if not 0, is the version the client is to be told of.
+	Version Version
+	// Clear says that the client's session has ended and it holds none.
+	Clear bool
+}
+
+// Commit stores what s has changed, as [Session.Save] does with the same errors,
+// and returns what the client must be told before the response's first byte. It
+// is to be called right before that byte, and again after the handler for
+// changes made since; what such late changes would have to tell the client is
+// not stored and reported as [ErrTooLate].
+//
+// A request without changes costs nothing here, but where nobody runs the ID
+// manager it may write back the session's access time.
+func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
+	s.mu.Lock()
+	idle := s.pending.isEmpty()
+	base, sealed, outage := s.base, s.sealed, s.source == SourceOutage
+	s.mu.Unlock()
+	if !idle {
+		if err := m.save(ctx, s); err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.sealed = true
+			return Receipt{}, err
+		}
+	}
+	var moved Token
+	if !sealed && !outage { // else the database would be asked in vain once more
+		if idle && base != nil {
+			m.touchNow(ctx, base)
+		}
+		moved = m.moved(ctx, s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sealLocked(moved), nil
+}
+
+// routeGrace is how long after the database has confirmed a secret it is sent to
+// the client again without another look.
+const routeGrace = time.Millisecond
+
+// moved returns the client's token with another route if it is to be given that,
+// and else the zero Token: with this node's route, if it comes from elsewhere, or
+// with none, if it has this node's and the node drains.
+//
+// The former is done only by a request for which this node had to ask the database,
+// the first that lands here; either only if the secret has just been confirmed: a
+// response that brings an outdated one would take the place of the token that a
+// login has set meanwhile (P7).
+func (m *Manager) moved(ctx context.Context, s *Session) Token {
+	node, route := m.ids.Node(), m.route()
+	s.mu.Lock()
+	base, token, hash := s.base, s.token, s.hash
+	move := base != nil && !s.superseded && s.receipt.Token.IsZero() && token.Route() != route
+	if route == node {
+		move = move && s.source == SourceDatabase
+	} else {
+		move = move && token.Route() == node
+	}
+	s.mu.Unlock()
+	if !move {
+		return Token{}
+	}
+	if m.now()-base.anchor > routeGrace {
+		sn, _, err := m.load(ctx, token.ID())
+		if err != nil || !equalHash(sn.hash, hash) {
+			return Token{}
+		}
+	}
+	return token.WithRoute(route)
+}
+
+// sealLocked returns what the client is to be told, once. moved, if not zero, is its
+// token with another route.
+func (s *Session) sealLocked(moved Token) Receipt {
+	if s.sealed {
+		return Receipt{}
+	}
+	s.sealed = true
+	r := s.receipt
+	if s.base == nil || s.superseded {
+		return Receipt{Clear: r.Clear && !s.superseded}
+	}
+	r.Clear = false
+	if r.Token.IsZero() {
+		r.Token = moved
+	}
+	// Less than it was told of, only if the database has lost what it had acknowledged:
+	// then the client must stop asking for it.
+	if s.base.info.Version != s.told {
+		r.Version = s.base.info.Version
+	}
+	if r != (Receipt{}) {
+		r.ID = s.base.info.ID
+	}
+	return r
+}
+
+// save commits what is pending.
+func (m *Manager) save(ctx context.Context, s *Session) error {
+	announce, err := m.saveLocked(ctx, s)
+	// Listeners run without any lock: they may use the session.
+	for _, f := range announce {
+		f(context.WithoutCancel(ctx))
+	}
+	return err
+}
+
+// saveLocked is save under the session's commitMu. It returns what is to be
+// announced after it.
+func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(context.Context), err error) {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	s.mu.Lock()
+	p := s.pending
+	if s.detached || p.err != nil {
+		s.mu.Unlock()
+		return nil, p.err
+	}
+	s.writing, s.pending = p, pending{}
+	w := &write{
+		pending: p, base: s.base, hash: s.hash, token: s.token,
+		joins: s.joins, sealed: s.sealed, superseded: s.superseded,
+	}
+	if s.base != nil {
+		w.seen = s.base.info.Version
+	}
+	s.mu.Unlock()
+
+	// Nobody's hang-up undoes what a handler has decided.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
+	defer cancel()
+	err = m.end(ctx, s, w)
+	if err == nil {
+		err = m.store(ctx, w)
+	}
+	if err != nil && w.base != nil && (p.principal != nil || p.renew) {
+		m.cache.drop(w.base.info.ID) // as after a failed logout
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = pending{}
+	s.edits++
+	if w.tooLate && err == nil {
+		err = ErrTooLate
+	}
+	if errors.Is(err, ErrTooLate) {
+		m.stats.tooLate.Add(1)
+	}
+	switch {
+	case w.tooLate && w.after != nil: // the rest was stored
+		s.installLocked(w)
+	case errors.Is(err, ErrNotFound):
+		// Gone: the changes are dropped (P3), and the client's cookie is left
+		// alone: by now it may be that of a session begun elsewhere.
+		s.resetLocked(s.pending.ends)
+		return nil, err
+	case err != nil:
+		s.pending = w.pending.before(s.pending)
+		return nil, err
+	case w.after == nil: // nothing had to be stored
+		s.pending = w.pending.before(s.pending)
+	default:
+		s.installLocked(w)
+	}
+	return m.announcements(w), err
+}
+
+// end ends the sessions that the request has invalidated.
+func (m *Manager) end(ctx context.Context, s *Session, w *write) error {
+	for len(w.pending.ends) > 0 {
+		e := w.pending.ends[0]
+		if err := m.mayEnd(ctx, e); err != nil {
+			m.cache.drop(e.id) // whoever wanted to be logged out is not served from a copy
+			return fmt.Errorf("invalidate session %s: %w", e.id, err)
+		}
+		if _, err := m.ids.End(ctx, Selector{ID: e.id}, CauseInvalidated); err != nil {
+			return fmt.Errorf("invalidate session %s: %w", e.id, err)
+		}
+		w.pending.ends = w.pending.ends[1:]
+		s.mu.Lock()
+		s.receipt = Receipt{Clear: true}
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// mayEnd refuses to end a session that has become somebody else's since the
+// request began: it was renewed and has another principal (P7).
+func (m *Manager) mayEnd(ctx context.Context, e ending) error {
+	sn, sibling, err := m.load(ctx, e.id)
+	switch {
+	case err == nil && !equalHash(sn.hash, e.hash) && sn.info.Principal != e.principal,
+		errors.Is(err, ErrSibling) && !equalHash(sibling.SecretHash, e.hash):
+		return fmt.Errorf("%w: another request has logged in", ErrConflict)
+	case err == nil || errors.Is(err, ErrNotFound):
+		return nil
+	}
+	return err
+}
+
+// installLocked lets the request see what it has stored.
+func (s *Session) installLocked(w *write) {
+	after := w.after
+	switch {
+	case w.renewed || w.created && !w.joins:
+		s.token, s.hash, s.superseded = w.token, after.hash, false
+		if !w.sealed {
+			s.receipt.Token = w.token
+		}
+	case s.hash != after.hash:
+		// Another request has renewed the session meanwhile. The changes are in,
+		// but the secret this client presented no longer opens it: it sees nothing
+		// newer, and is told nothing (P7).
+		s.superseded = true
+		private := *s.base
+		if attrs, err := w.pending.apply(s.base.attrs, false); err == nil {
+			private.attrs = attrs
+		}
+		s.base = &private
+		return
+	}
+	s.joins = false
+	s.base = after
+	s.enterLocked(after.activity, after)
+	s.keepLocked() // its timeout may be another now
+	s.rebaseLocked()
+}
+
+// announcements are the listener calls that a write gives rise to, in order.
+func (m *Manager) announcements(w *write) []func(context.Context) {
+	if w.after == nil || len(m.cfg.Listeners) == 0 {
+		return nil
+	}
+	var fs []func(context.Context)
+	if w.created {
+		fs = append(fs, func(ctx context.Context) { m.notifyCreated(ctx, w.after) })
+	}
+	if w.renewed && !w.created {
+		fs = append(fs, func(ctx context.Context) { m.notifyRenewed(ctx, w.after) })
+	}
+	return append(fs, func(ctx context.Context) { m.notifyAttributes(ctx, w.before, w.after) })
+}
+
+// evictOldest ends a principal's least recently used sessions beyond the limit.
+// Every node sees them in the same order, so concurrent logins end the same ones.
+func (m *Manager) evictOldest(ctx context.Context, principal string) {
+	rank := 0
+	var errs []error
+	for info, err := range m.Sessions(ctx, principal) {
+		if err == nil {
+			if rank++; rank <= m.cfg.MaxSessions {
+				continue
+			}
+			_, err = m.ids.End(ctx, Selector{ID: info.Key.ID}, CauseEvicted)
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		// The login itself is stored; the next one of this principal tries again.
+		m.cfg.Logger.Error("sessions beyond the limit not ended", slog.String("app", m.app), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,68 @@
+package sessionstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/idmanager"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
+)
+
+func TestContradictoryConfigurations(t *testing.T) {
+	ids, err := idmanager.New(membackend.New(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field, cfg := range map[string]sessionstore.Config{
+		"IdleTimeout":        {IdleTimeout: -2},
+		"IdleTimeout 48h":    {IdleTimeout: 48 * time.Hour},
+		"Lifetime":           {Lifetime: time.Microsecond},
+		"TouchInterval":      {TouchInterval: -1},
+		"TouchInterval 1m0s": {TouchInterval: time.Minute, IdleTimeout: 90 * time.Second},
+		"MaxStale":           {MaxStale: -1},
+		"Timeout":            {Timeout: -1},
+		"Freshness":          {Freshness: 7},
+		"CacheBytes":         {CacheBytes: -2},
+		"MaxDataBytes":       {MaxDataBytes: 1 << 24},
+		"MaxSessions":        {MaxSessions: -1},
+		"LimitPolicy":        {LimitPolicy: 7},
+		"LimitPolicy is EvictOldest but MaxSessions": {LimitPolicy: sessionstore.EvictOldest},
+	} {
+		if _, err := sessionstore.New(ids, "app", &cfg); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: error %v does not name it", field, err)
+		}
+	}
+	for _, app := range []string{"", strings.Repeat("x", 256), "\xff", "a\x00"} {
+		if _, err := sessionstore.New(ids, app, nil); err == nil {
+			t.Errorf("application name %q accepted", app)
+		}
+	}
+	if _, err := sessionstore.New(nil, "app", nil); err == nil {
+		t.Error("nil ID manager accepted")
+	}
+	cfg := sessionstore.Config{}
+	if _, err := sessionstore.New(ids, "app", &cfg); err != nil {
+		t.Error(err)
+	}
+	if cfg.IdleTimeout != 0 {
+		t.Error("New wrote to the caller's config")
+	}
+	if _, err := sessionstore.New(ids, "app", nil); err == nil {
+		t.Error("the same application twice")
+	}
+}
+
+func TestNewAttrPanicsOnBadNames(t *testing.T) {
+	for _, name := range []string{"", strings.Repeat("x", 256), "\xff", "a\x00"} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("NewAttr(%q) did not panic", name)
+				}
+			}()
+			sessionstore.NewAttr[int](name)
+		}()
+	}
+}

@@ -1,0 +1,188 @@
+package sessionstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unique"
+)
+
+// The envelope is what a Record's Data holds: a format byte, then for each
+// attribute, in the order of their names, the name and the value's encoded
+// bytes, each after its length as an unsigned varint. No attributes at all are
+// no bytes at all.
+const envelopeFormat = 1
+
+// An attribute is one stored value. Its data is never modified.
+type attribute struct {
+	name string
+	data []byte
+	// decoded caches the value for types that may be shared, see Attr.Get.
+	decoded atomic.Pointer[any]
+}
+
+// decodedBytes is the most data whose decoded value is kept beside them. To decode
+// more takes little longer than to copy it, and would count twice in the cache.
+const decodedBytes = 128
+
+// attributes is a session's attributes, sorted by name. It is immutable, but for
+// the decoded values it caches.
+type attributes []*attribute
+
+// newAttributes returns n attributes to be filled in, next to each other in memory.
+func newAttributes(n int) attributes {
+	if n == 0 {
+		return nil
+	}
+	all, as := make([]attribute, n), make(attributes, n)
+	for i := range as {
+		as[i] = &all[i]
+	}
+	return as
+}
+
+func (as attributes) find(name string) (*attribute, bool) {
+	i, ok := slices.BinarySearchFunc(as, name, func(a *attribute, name string) int {
+		return strings.Compare(a.name, name)
+	})
+	if !ok {
+		return nil, false
+	}
+	return as[i], true
+}
+
+// with returns a copy in which name has data, or is absent if !present. It
+// returns as itself where that changes nothing.
+func (as attributes) with(name string, data []byte, present bool) attributes {
+	i, found := slices.BinarySearchFunc(as, name, func(a *attribute, name string) int {
+		return strings.Compare(a.name, name)
+	})
+	switch {
+	case !present && !found, present && found && string(as[i].data) == string(data):
+		return as
+	case !present:
+		return slices.Delete(slices.Clone(as), i, i+1)
+	case found:
+		c := slices.Clone(as)
+		c[i] = &attribute{name: name, data: data}
+		return c
+	default:
+		c := make(attributes, 0, len(as)+1)
+		c = append(c, as[:i]...)
+		c = append(c, &attribute{name: name, data: data})
+		return append(c, as[i:]...)
+	}
+}
+
+// encodedSize returns the number of bytes encode returns.
+func (as attributes) encodedSize() int {
+	if len(as) == 0 {
+		return 0
+	}
+	n := 1
+	for _, a := range as {
+		n += uvarintLen(len(a.name)) + len(a.name) + uvarintLen(len(a.data)) + len(a.data)
+	}
+	return n
+}
+
+// encode returns the envelope.
+func (as attributes) encode() []byte {
+	if len(as) == 0 {
+		return nil
+	}
+	b := make([]byte, 0, as.encodedSize())
+	b = append(b, envelopeFormat)
+	for _, a := range as {
+		b = binary.AppendUvarint(b, uint64(len(a.name)))
+		b = append(b, a.name...)
+		b = binary.AppendUvarint(b, uint64(len(a.data)))
+		b = append(b, a.data...)
+	}
+	return b
+}
+
+// in returns the attributes as parts of data, which encode has made of them, so that
+// they hold no other memory: not the envelopes that they were loaded with.
+func (as attributes) in(data []byte) attributes {
+	moved, end := newAttributes(len(as)), 1
+	for i, a := range as {
+		start := end + uvarintLen(len(a.name)) + len(a.name) + uvarintLen(len(a.data))
+		end = start + len(a.data)
+		moved[i].name, moved[i].data = a.name, data[start:end:end]
+		moved[i].decoded.Store(a.decoded.Load())
+	}
+	return moved
+}
+
+// decodeEnvelope reads what encode wrote. The attributes share data's memory.
+// Errors wrap ErrCorrupt and never quote the data.
+func decodeEnvelope(data []byte) (attributes, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	if data[0] != envelopeFormat {
+		return nil, fmt.Errorf("%w: envelope format %d, this version reads %d", ErrCorrupt, data[0], envelopeFormat)
+	}
+	rest := data[1:]
+	field := func() ([]byte, bool) {
+		n, w := binary.Uvarint(rest)
+		if w <= 0 || n > uint64(len(rest)-w) || w != uvarintLen(int(n)) {
+			return nil, false
+		}
+		f := rest[w : w+int(n) : w+int(n)]
+		rest = rest[w+int(n):]
+		return f, true
+	}
+	count := 0
+	for ; len(rest) > 0; count++ {
+		if name, ok := field(); !ok || ValidateName(string(name)) != nil {
+			return nil, fmt.Errorf("%w: bad attribute name at byte %d of %d", ErrCorrupt, len(data)-len(rest), len(data))
+		}
+		if _, ok := field(); !ok {
+			return nil, fmt.Errorf("%w: bad attribute value at byte %d of %d", ErrCorrupt, len(data)-len(rest), len(data))
+		}
+	}
+	as := newAttributes(count)
+	rest = data[1:]
+	for i, a := range as {
+		name, _ := field()
+		a.data, _ = field()
+		a.name = unique.Make(string(name)).Value() // shared by most sessions
+		if i > 0 && as[i-1].name >= a.name {
+			return nil, fmt.Errorf("%w: attribute names out of order", ErrCorrupt)
+		}
+	}
+	return as, nil
+}
+
+func uvarintLen(n int) int {
+	l := 1
+	for u := uint64(n); u >= 0x80; u >>= 7 {
+		l++
+	}
+	return l
+}
+
+// changedAttributes returns the names, in order, whose values differ.
+func changedAttributes(before, after attributes) []string {
+	var names []string
+	for len(before) > 0 || len(after) > 0 {
+		switch {
+		case len(after) == 0 || len(before) > 0 && before[0].name < after[0].name:
+			names = append(names, before[0].name)
+			before = before[1:]
+		case len(before) == 0 || after[0].name < before[0].name:
+			names = append(names, after[0].name)
+			after = after[1:]
+		default:
+			if before[0] != after[0] && string(before[0].data) != string(after[0].data) {
+				names = append(names, after[0].name)
+			}
+			before, after = before[1:], after[1:]
+		}
+	}
+	return names
+}

@@ -1,0 +1,442 @@
+package sessionstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// maxAttempts bounds how often a save is replayed after conflicts. Saves of
+	// one node queue up, so each conflict is another node's success.
+	maxAttempts = 32
+	// maxJitter spreads the attempts of nodes that collide again and again.
+	maxJitter = 20 * time.Millisecond
+)
+
+// A write is one commit on its way to the database.
+type write struct {
+	pending    pending
+	base       *snapshot  // what is known to be stored, nil if nothing
+	seen       Version    // the version that pending was computed on, 0 if nothing was stored
+	hash       SecretHash // of the secret that the client has presented
+	token      Token      // the client's; a new one is put here
+	joins      bool       // hash was proven by a sibling application
+	sealed     bool       // the client can be given no new token any more
+	superseded bool       // hash is known to be outdated
+
+	// The outcome. after stays nil if there was nothing to store.
+	before, after    *snapshot
+	created, renewed bool
+	tooLate          bool
+	err              error
+
+	wake     chan struct{} // of one that waits: closed when it is finished, or to be run by its owner
+	finished bool          // set before wake is closed
+}
+
+// alone reports whether the write must have a statement of its own.
+func (w *write) alone() bool { return w.pending.store() }
+
+// saves are the commits under way, one queue per session. While a statement is in
+// flight, commits of the same session gather behind it and travel together in the
+// next one; a lone commit never waits.
+type saves struct {
+	shard [shards]struct {
+		mu     sync.Mutex // guards queues and what they hold
+		queues map[ID]*saveQueue
+	}
+}
+
+type saveQueue struct{ waiting []*write }
+
+// store brings a write to the database.
+func (m *Manager) store(ctx context.Context, w *write) error {
+	if w.base != nil {
+		if len(w.pending.attrs) == 0 && !w.alone() {
+			return nil
+		}
+		return m.update(ctx, w)
+	}
+	attrs, err := w.pending.apply(nil, true)
+	if err != nil {
+		return err
+	}
+	anonymous := w.pending.principal == nil || *w.pending.principal == ""
+	if len(attrs) == 0 && anonymous && !w.pending.start {
+		return nil // P9
+	}
+	if err := m.create(ctx, w, attrs); !errors.Is(err, ErrExists) || !w.joins {
+		return err
+	}
+	// A request of this application has joined first, or an expired part of an
+	// earlier visit is in the way.
+	id := w.token.ID()
+	if err := m.ids.Expire(ctx, id); err != nil {
+		return err
+	}
+	if err := m.create(ctx, w, attrs); !errors.Is(err, ErrExists) {
+		return err
+	}
+	base, _, err := m.load(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !equalHash(base.hash, w.hash) {
+		return fmt.Errorf("join session %s: %w", id, ErrNotFound)
+	}
+	w.base = base
+	return m.update(ctx, w)
+}
+
+// create stores a new session, or this application's part of one.
+func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error {
+	if w.token.IsZero() {
+		w.token = m.ids.NewToken()
+	}
+	if w.sealed && !w.joins {
+		return ErrTooLate
+	}
+	id, token := w.token.ID(), w.token
+	rec := &Record{Info: Info{
+		Key: Key{id, m.app}, Node: m.ids.Node(),
+		Idle: m.cfg.IdleTimeout, Lifetime: m.cfg.Lifetime,
+	}}
+	cond := Condition{}
+	if w.joins {
+		cond.SecretHash = w.hash
+		if w.pending.renew && w.sealed {
+			return ErrTooLate
+		}
+		if w.pending.renew {
+			token = NewToken(id, m.route()) // P7: the old one may have been known while anonymous
+		}
+	}
+	m.amend(rec, &w.pending)
+	rec.SecretHash = token.SecretHash()
+	cond.MaxSessions = m.limit(&w.pending)
+	if err := m.encode(rec, attrs); err != nil {
+		return err
+	}
+	epoch, anchor := m.cache.epoch(id), m.now()
+	created, err := m.backend.Create(ctx, rec, cond)
+	if err != nil {
+		return err
+	}
+	m.stats.created.Add(1)
+	w.created, w.renewed, w.token = true, token != w.token, token
+	w.after = m.written(rec, attrs, 1, anchor, created, nil)
+	m.cache.put(w.after, epoch)
+	m.bound(ctx, w)
+	return nil
+}
+
+// amend makes the changes that concern no attribute.
+func (m *Manager) amend(rec *Record, p *pending) {
+	if p.principal != nil {
+		rec.Principal = *p.principal
+	}
+	if p.idle != nil {
+		rec.Idle = *p.idle
+	}
+	if p.lifetime != nil {
+		rec.Lifetime = *p.lifetime
+	}
+}
+
+// limit is the number of sessions that the change's principal may have, strictly.
+func (m *Manager) limit(p *pending) int {
+	if p.principal == nil || m.cfg.LimitPolicy != RefuseNew {
+		return 0
+	}
+	return m.cfg.MaxSessions
+}
+
+func (m *Manager) encode(rec *Record, attrs attributes) error {
+	if n := attrs.encodedSize(); n > m.cfg.MaxDataBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, n, m.cfg.MaxDataBytes)
+	}
+	rec.Data = attrs.encode()
+	return nil
+}
+
+// bound does what a new principal or secret entails, once it is stored.
+func (m *Manager) bound(ctx context.Context, w *write) {
+	if w.renewed {
+		m.stats.renewed.Add(1)
+		m.ids.Renewed(w.after.info.ID, m.app)
+	}
+	if p := w.pending.principal; p != nil && *p != "" && m.cfg.LimitPolicy == EvictOldest {
+		m.evictOldest(ctx, *p)
+	}
+}
+
+// update saves changes of a stored session, alone or together with others.
+func (m *Manager) update(ctx context.Context, w *write) error {
+	id := w.base.info.ID
+	sh := &m.saves.shard[id.shard()]
+	sh.mu.Lock()
+	if q := sh.queues[id]; q != nil {
+		w.wake = make(chan struct{})
+		q.waiting = append(q.waiting, w)
+		sh.mu.Unlock()
+		if err := m.queued(ctx, id, w); err != nil {
+			return err
+		}
+		if w.finished {
+			return w.err
+		}
+		sh.mu.Lock()
+	} else {
+		if sh.queues == nil {
+			sh.queues = make(map[ID]*saveQueue)
+		}
+		sh.queues[id] = &saveQueue{}
+	}
+
+	// This write's owner now runs it, and those that may travel with it.
+	q := sh.queues[id]
+	group := []*write{w}
+	for !w.alone() && len(q.waiting) > 0 && !q.waiting[0].alone() {
+		group = append(group, q.waiting[0])
+		q.waiting = q.waiting[1:]
+	}
+	sh.mu.Unlock()
+	defer func() {
+		for _, other := range group[1:] {
+			other.finished = true
+			close(other.wake)
+		}
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		if len(q.waiting) == 0 {
+			delete(sh.queues, id)
+			return
+		}
+		next := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		close(next.wake)
+	}()
+	m.saveGroup(ctx, id, group)
+	return w.err
+}
+
+// queued waits until w is finished or is to be run by its owner, or fails when
+// ctx ends first.
+func (m *Manager) queued(ctx context.Context, id ID, w *write) error {
+	select {
+	case <-w.wake:
+		return nil
+	case <-ctx.Done():
+	}
+	sh := &m.saves.shard[id.shard()]
+	sh.mu.Lock()
+	q := sh.queues[id]
+	i := -1
+	if q != nil {
+		i = slices.Index(q.waiting, w)
+	}
+	if i < 0 { // taken already
+		sh.mu.Unlock()
+		<-w.wake
+		return nil
+	}
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	sh.mu.Unlock()
+	return fmt.Errorf("save session %s: waiting for earlier saves of it: %w", id, ctx.Err())
+}
+
+var errPanicked = errors.New("sessionstore: save panicked")
+
+// saveGroup saves a group of writes of one session with one statement, each as if
+// it came after the one before it. It replays all on a newer version as long as
+// other nodes come first (P2).
+func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
+	base := group[0].base
+	for _, w := range group {
+		w.err = errPanicked // unless this returns
+		if w.base.info.Version > base.info.Version {
+			base = w.base
+		}
+	}
+	if sn := m.cache.get(id); sn != nil && sn.info.Version > base.info.Version {
+		base = sn
+	}
+	fail := func(err error) {
+		for _, w := range group {
+			if w.after == nil && w.before != nil { // was part of the statement
+				w.err = err
+			}
+		}
+	}
+	for attempt := range maxAttempts {
+		rec, attrs, cond := m.prepare(base, group)
+		if rec == nil {
+			return // nothing left to store
+		}
+		epoch, anchor := m.cache.epoch(id), m.now()
+		err := m.backend.Update(ctx, rec, cond)
+		switch {
+		case err == nil:
+			m.stats.saved.Add(1)
+			after := m.written(rec, attrs, cond.Version+1, anchor, base.databaseTime(anchor), base)
+			after.unreadable = base.unreadable
+			m.cache.put(after, epoch)
+			m.saved(ctx, group, after)
+			return
+		case errors.Is(err, ErrLimit):
+			fail(err)
+			return
+		case !errors.Is(err, ErrConflict):
+			m.cache.doubt(id) // it is unknown what is stored now
+			fail(err)
+			return
+		}
+		m.stats.conflicts.Add(1)
+		if attempt > 0 && pause(ctx, rand.N(maxJitter)) != nil {
+			fail(fmt.Errorf("save session %s: after %d conflicts: %w", id, attempt+1, ctx.Err()))
+			return
+		}
+		if base, _, err = m.load(ctx, id); err != nil {
+			fail(err) // P3: gone is gone
+			return
+		}
+	}
+	fail(fmt.Errorf("save session %s: %d times in a row: %w", id, maxAttempts, ErrConflict))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// prepare computes what the group makes of base. A write that cannot be done
+// fails alone. It returns no record if nothing is left to be stored.
+func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, Condition) {
+	rec := &Record{Info: base.info.of(m.app), SecretHash: base.hash}
+	was := rec.Info
+	cond := Condition{Version: base.info.Version, SecretHash: base.hash}
+	// Another node may hold a copy that a client with an outdated version cookie
+	// would be content with: because that node wrote the version before, or because
+	// the responses of overlapping requests may reach the client in any order (P6).
+	cond.Announce = !base.own || base.activity.inflight.Load() > 1
+	rec.Node = m.ids.Node()
+	attrs, changed := base.attrs, false
+	for i, w := range group {
+		w.before, w.after, w.err = nil, nil, nil
+		next, err := w.pending.apply(attrs, i > 0 || w.seen != base.info.Version)
+		if err == nil && next.encodedSize() > m.cfg.MaxDataBytes {
+			err = fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, next.encodedSize(), m.cfg.MaxDataBytes)
+		}
+		if err == nil && base.unreadable != nil && len(w.pending.attrs) > 0 {
+			err = ErrCorrupt // changing one attribute would lose the others
+		}
+		if err == nil && w.alone() {
+			err = m.prepareAlone(base, rec, &cond, w)
+			changed = changed || err == nil && (rec.Info != withNode(was, rec.Node) || rec.SecretHash != base.hash)
+		}
+		if err != nil {
+			w.err = err
+			continue
+		}
+		changed = changed || len(changedAttributes(attrs, next)) > 0
+		if w.before = base; i > 0 {
+			w.before = base.viewing(attrs)
+		}
+		attrs = next
+	}
+	if !changed {
+		for _, w := range group {
+			w.after = w.before // nothing is to be stored, and this is the outcome
+		}
+		return nil, nil, cond
+	}
+	rec.Data = attrs.encode()
+	if base.unreadable != nil {
+		rec.Data = base.unreadable
+	}
+	return rec, attrs, cond
+}
+
+func withNode(i Info, node string) Info {
+	i.Node = node
+	return i
+}
+
+// prepareAlone adds the changes that concern no attribute.
+func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *write) error {
+	p := &w.pending
+	renew := p.renew
+	if base.hash != w.hash { // superseded: renewed by another request since
+		switch {
+		case p.principal == nil:
+			renew = false // that renewal will do, and its token is not this client's to have
+		case base.info.Principal != w.base.info.Principal && base.info.Principal != *p.principal:
+			return fmt.Errorf("%w: another request has logged in", ErrConflict)
+		}
+	}
+	w.tooLate = false
+	m.amend(rec, p)
+	if renew && w.sealed && rec.Principal != "" {
+		// The client could not be told, so it stays what it was. Giving up a
+		// principal is done nevertheless: it ends what the old token could do.
+		w.tooLate, renew = true, false
+		rec.Principal = base.info.Principal
+	}
+	if renew && w.sealed {
+		w.tooLate = rec.Principal == base.info.Principal
+		renew = !w.tooLate
+	}
+	w.renewed = renew
+	if renew {
+		w.token = NewToken(rec.Key.ID, m.route())
+		rec.SecretHash = w.token.SecretHash() // P7
+		cond.MaxSessions = m.limit(p)
+	}
+	return nil
+}
+
+// viewing returns the snapshot with other attributes.
+func (sn *snapshot) viewing(attrs attributes) *snapshot {
+	c := *sn
+	c.attrs = attrs
+	return &c
+}
+
+// saved tells each write of the group what it has stored.
+func (m *Manager) saved(ctx context.Context, group []*write, after *snapshot) {
+	n := 0
+	var last *write
+	for _, w := range group {
+		if w.before != nil {
+			n++
+			last = w
+		}
+	}
+	m.stats.merged.Add(int64(n - 1))
+	// Each sees what it left behind, so that counters read back in turn. What the
+	// next one found is what this one left.
+	view := after
+	for _, w := range slices.Backward(group) {
+		if w.before == nil {
+			continue
+		}
+		if w == last {
+			w.after = after
+		} else {
+			w.after = after.viewing(view.attrs)
+		}
+		view = w.before
+		m.bound(ctx, w)
+	}
+}
