@@ -1,0 +1,82 @@
+package idmanager
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+const (
+	// sweepStart is how many records a process's first sweeping transaction looks at.
+	sweepStart = 64
+
+	// sweepRest is how long the sweep rests after a transaction, as a part of the time
+	// that took. A busy database takes longer, and so gets more rest.
+	sweepRest = 0.5
+)
+
+// runSweep removes expired sessions at every interval.
+func (m *Manager) runSweep(ctx context.Context) {
+	p := &pace{size: min(sweepStart, m.cfg.SweepBatch), most: m.cfg.SweepBatch, aim: m.cfg.SweepTime}
+	every(ctx, m.cfg.SweepInterval, func() {
+		if err := m.sweep(ctx, p); err != nil && ctx.Err() == nil {
+			m.cfg.Logger.Warn("sweep of expired sessions failed", slog.Any("error", err))
+		}
+	})
+}
+
+// sweep removes what has expired, batch by batch, each a short transaction of its
+// own with a pause after it, so that a backlog of millions harms nobody.
+func (m *Manager) sweep(ctx context.Context, p *pace) error {
+	for {
+		apps, _ := m.applications()
+		start := time.Now()
+		batch, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+		removed, more, err := m.backend.DeleteExpired(batch, m.sweepOf(apps, sessionstore.ID{}, p.size))
+		cancel()
+		took := time.Since(start)
+		if err != nil {
+			p.failed()
+			return err
+		}
+		m.announce(ctx, apps, removed, sessionstore.CauseExpired)
+		if !more {
+			return nil
+		}
+		p.done(took)
+		if wait(ctx, time.Duration(sweepRest*float64(took))) != nil {
+			return nil
+		}
+	}
+}
+
+// sweepOf says what a process with these applications sweeps.
+func (m *Manager) sweepOf(apps []sessionstore.Application, id sessionstore.ID, limit int) sessionstore.Sweep {
+	sweep := sessionstore.Sweep{ID: id, Orphans: max(0, m.cfg.OrphanAge), Limit: limit}
+	for _, app := range apps {
+		sweep.Apps = append(sweep.Apps, app.Name)
+	}
+	return sweep
+}
+
+// A pace finds out how many records a sweeping transaction can look at in the time
+// that it is to take.
+type pace struct {
+	size int // of the next batch
+	most int
+	aim  time.Duration
+}
+
+// done judges a full batch by the time it took. One that was much too quick or too
+// slow may have been an exception, so the next is at most twice or half as large.
+func (p *pace) done(took time.Duration) {
+	size := float64(p.size) * float64(p.aim) / float64(max(took, 1))
+	p.size = int(min(max(size, float64(p.size)/2), float64(2*p.size), float64(p.most)))
+	p.size = max(p.size, 1)
+}
+
+// failed makes the next batch smaller: this one may have been more than the
+// database can do before it times out.
+func (p *pace) failed() { p.size = max(p.size/2, 1) }
