@@ -1,0 +1,266 @@
+package sqlbackend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/migrations"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+const (
+	// DefaultStatementTimeout bounds a statement unless a Config says otherwise: a
+	// primary-key query that takes longer means that the database is in trouble,
+	// and requests should not pile up behind it.
+	DefaultStatementTimeout = 5 * time.Second
+
+	// slotSlack is how far ahead of an expiry slot's coming due a write moves it.
+	// Shorter than any sensible idle timeout, so that it happens once per timeout;
+	// longer than a touch interval, so that the sweep seldom meets a live row.
+	slotSlack = 2 * time.Minute
+
+	// MaxStatementTimeout is the longest StatementTimeout of a Config. Together with
+	// what it takes to roll back, it must stay well below eventWindow.
+	MaxStatementTimeout = 30 * time.Second
+
+	// batchRows bounds the rows of one statement, so that it stays short and its
+	// locks are few.
+	batchRows = 256
+)
+
+// A Config says where the tables are and how long statements may take. The zero
+// Config is valid. Constructors copy it.
+type Config struct {
+	// TablePrefix begins the names of all tables, as it did for migrations.Up.
+	// Defaults to migrations.DefaultTablePrefix.
+	TablePrefix string
+
+	// Schema is the PostgreSQL schema of the tables, as it was for migrations.Up;
+	// it must be empty for other databases. Defaults to "", what the connection's
+	// search_path finds.
+	Schema string
+
+	// StatementTimeout bounds each statement, and each transaction as a whole,
+	// with its retries and its wait for a connection of the pool. It must not be
+	// negative nor longer than MaxStatementTimeout. Defaults to
+	// DefaultStatementTimeout.
+	StatementTimeout time.Duration
+}
+
+// A Backend is a [sessionstore.Backend] on a SQL database. The packages below this
+// one construct it; the zero Backend is not usable. It is safe for concurrent use,
+// starts no goroutines and never closes the pool it was given.
+type Backend struct {
+	db      DB
+	dialect *Dialect
+	sql     *statements
+	timeout time.Duration
+	lockKey string // tells mutexes of different tables apart
+	saves   grouper[*save]
+	loads   grouper[*question]
+	creates grouper[*creation]
+	deletes grouper[*deletion]
+	ran     atomic.Int64
+	polled  atomic.Int64
+	breaker breaker
+}
+
+var (
+	_ sessionstore.Backend      = (*Backend)(nil)
+	_ sessionstore.EventSource  = (*Backend)(nil)
+	_ sessionstore.NodeRegistry = (*Backend)(nil)
+)
+
+// New returns a Backend for a database that speaks dialect, both of which are
+// required. A nil cfg is the zero Config. New asks the database for the version of
+// its schema, and returns an error if it does not answer, or one of
+// [migrations.Check] if the schema is not the library's.
+func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, error) {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if cfg.StatementTimeout < 0 {
+		return nil, fmt.Errorf("sqlbackend: StatementTimeout %s is negative", cfg.StatementTimeout)
+	}
+	if cfg.StatementTimeout > MaxStatementTimeout {
+		return nil, fmt.Errorf("sqlbackend: StatementTimeout %s is longer than %s", cfg.StatementTimeout, MaxStatementTimeout)
+	}
+	names, err := (&migrations.Config{TablePrefix: cfg.TablePrefix, Schema: cfg.Schema}).Names(dialect.Name)
+	if err != nil {
+		return nil, err
+	}
+	sts, err := dialect.compileAll(map[string]string{
+		"prefix": names.Prefix, "sessions": names.Sessions, "events": names.Events, "nodes": names.Nodes, "migrations": names.Migrations, "columns": columns,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{
+		db: db, dialect: dialect, sql: sts,
+		timeout: cmp.Or(cfg.StatementTimeout, DefaultStatementTimeout),
+		lockKey: names.Sessions,
+	}
+	b.saves = grouper[*save]{rows: batchRows, timeout: b.timeout, run: b.saveGroup}
+	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
+	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
+	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup}
+	version, err := b.schemaVersion(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the version of the database's schema: %w", err)
+	}
+	if err := migrations.Check(version); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Statements returns how many statements the Backend has run, without those that
+// begin and end transactions and their mutexes, and those of [Backend.Polls].
+func (b *Backend) Statements() int64 { return b.ran.Load() }
+
+// Polls returns how many statements Events, PruneEvents and the registry of nodes
+// have run. They are counted apart because time causes them, and no request: whoever compares
+// Statements before and after some requests wants to see only what these cost.
+func (b *Backend) Polls() int64 { return b.polled.Load() }
+
+// Groups counts the calls that may share statements with others, by kind.
+type Groups struct{ Updates, Loads, Creates, Deletes GroupCount }
+
+// Groups returns how many groups of calls have run, and how many calls travelled in
+// them. A call that met no other is a group of its own.
+func (b *Backend) Groups() Groups {
+	return Groups{b.saves.count(), b.loads.count(), b.creates.count(), b.deletes.count()}
+}
+
+func (b *Backend) schemaVersion(ctx context.Context) (int64, error) {
+	var version *int64
+	err := b.alone(ctx, func(ctx context.Context, q session) error {
+		_, err := q.queryRow(ctx, b.sql.schemaVersion, nil, &version)
+		return err
+	})
+	if err != nil && b.dialect.Classify(err) == NoTable || err == nil && version == nil {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return *version, nil
+}
+
+// unfit reports whether an error may be a value's fault, and nothing has happened.
+func (b *Backend) unfit(err error) bool {
+	_, ok := errors.AsType[*unwritten](err)
+	return ok || b.dialect.Classify(err) == Unfit
+}
+
+// An unwritten error comes from something that did not get as far as to its COMMIT,
+// and so has certainly not happened, even if the connection is lost: which is how some
+// databases answer values that are too large.
+type unwritten struct{ error }
+
+func (e *unwritten) Unwrap() error { return e.error }
+
+// inGroupTx is inTx for a group.
+func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(context.Context, session) error) error {
+	done := false
+	err := b.inTx(ctx, mutexes, func(ctx context.Context, q session) error {
+		err := do(ctx, q)
+		done = done || err == nil
+		return err
+	})
+	if err != nil && !done {
+		return &unwritten{err}
+	}
+	return err
+}
+
+// alone runs a unit of work that is one statement.
+func (b *Backend) alone(ctx context.Context, do func(context.Context, session) error) error {
+	return b.retry(ctx, func(ctx context.Context) error { return do(ctx, session{b.db, &b.ran}) })
+}
+
+// inTx runs a unit of work that is a transaction. What do has collected must not
+// survive a retry: it starts anew each time.
+func (b *Backend) inTx(ctx context.Context, mutexes []string, do func(context.Context, session) error) error {
+	return b.retry(ctx, func(ctx context.Context) error {
+		return b.db.InTx(ctx, mutexes, func(q Querier) error { return do(ctx, session{q, &b.ran}) })
+	})
+}
+
+// atOnce runs statements that need not wait for each other's answers as one
+// transaction, and calls row for each row that the last one answers. Reset is called
+// before each attempt.
+func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement, a args, reset func(), row func(Scan) error) error {
+	pipe, ok := b.db.(Pipeliner)
+	if !ok {
+		return b.inTx(ctx, mutexes, func(ctx context.Context, q session) error {
+			reset()
+			for _, st := range sts[:len(sts)-1] {
+				if err := q.query(ctx, st, a, skipRow); err != nil {
+					return err
+				}
+			}
+			return q.query(ctx, sts[len(sts)-1], a, row)
+		})
+	}
+	queries := make([]Query, len(sts))
+	for i, st := range sts {
+		values, err := st.values(a)
+		if err != nil {
+			return err
+		}
+		queries[i] = Query{st.text, values}
+	}
+	return b.retry(ctx, func(ctx context.Context) error {
+		reset()
+		b.ran.Add(int64(len(sts)))
+		return pipe.Pipeline(ctx, mutexes, queries, row)
+	})
+}
+
+// A session runs and counts compiled statements, alone or in a transaction.
+type session struct {
+	q   Querier
+	ran *atomic.Int64
+}
+
+func (s session) exec(ctx context.Context, st *statement, a args) (affected int64, err error) {
+	values, err := st.values(a)
+	if err != nil {
+		return 0, err
+	}
+	s.ran.Add(1)
+	return s.q.Exec(ctx, st.text, values)
+}
+
+// execRows runs a statement that takes rows, of which there must be at least one.
+func (s session) execRows(ctx context.Context, st *statement, rows []args, rest args) (affected int64, err error) {
+	text, values, err := st.withRows(rows, rest)
+	if err != nil {
+		return 0, err
+	}
+	s.ran.Add(1)
+	return s.q.Exec(ctx, text, values)
+}
+
+func (s session) query(ctx context.Context, st *statement, a args, row func(Scan) error) error {
+	values, err := st.values(a)
+	if err != nil {
+		return err
+	}
+	s.ran.Add(1)
+	return s.q.Query(ctx, st.text, values, row)
+}
+
+// queryRow scans the only row of an answer and reports whether there was one.
+func (s session) queryRow(ctx context.Context, st *statement, a args, dest ...any) (found bool, err error) {
+	err = s.query(ctx, st, a, func(scan Scan) error {
+		found = true
+		return scan(dest...)
+	})
+	return found, err
+}

@@ -1,0 +1,80 @@
+package sqlbackend
+
+import "context"
+
+// A Querier runs statements, each alone or all within one transaction. Rows never
+// stay open after a call, and no call outlives its context.
+type Querier interface {
+	// Exec runs a statement and returns how many rows it affected.
+	Exec(ctx context.Context, query string, args []any) (affected int64, err error)
+
+	// Query runs a statement and calls row for each row it answers, until row
+	// returns an error. Row must have copied what it needs when it returns.
+	Query(ctx context.Context, query string, args []any, row func(scan Scan) error) error
+}
+
+// Scan copies the columns of a row into variables, as [database/sql.Rows.Scan] does.
+type Scan func(dest ...any) error
+
+// A DB is how a [Backend] reaches its database. Its methods are safe for
+// concurrent use. If it got no connection, its error is a [ConnectError]. A
+// connection that has answered with an error of class [Refused] is not used again,
+// nor are others that were made before.
+type DB interface {
+	// Outside of a transaction Query may be answered by a connection that only
+	// reads.
+	Querier
+
+	// InTx runs do in a transaction that is READ COMMITTED or stricter, commits it
+	// if do returns nil, and rolls it back if do returns an error, which it
+	// returns as it is, or panics. Do uses no Querier but the one it is given.
+	//
+	// Of transactions that share one of their mutexes only one runs at a time, from
+	// before its first statement's snapshot until after its commit. Mutexes are taken
+	// in the order given. Their names are ASCII, at most 64 bytes.
+	//
+	// An error of the commit is a [CommitError].
+	InTx(ctx context.Context, mutexes []string, do func(Querier) error) error
+}
+
+// A Pipeliner is a [DB] that can send all statements of a transaction at once, instead
+// of waiting for each one's answer.
+type Pipeliner interface {
+	// Pipeline runs statements in a transaction as InTx would: each sees what was
+	// committed before it began. It calls row for each row that the last one answers;
+	// what row returns comes too late to keep the transaction from being committed.
+	Pipeline(ctx context.Context, mutexes []string, statements []Query, row func(scan Scan) error) error
+}
+
+// A Query is a statement with its values.
+type Query struct {
+	Text string
+	Args []any
+}
+
+// A Class is what an error of a database driver means to a [Backend].
+type Class int
+
+// The classes of errors.
+const (
+	// Other is any error that is none of the below.
+	Other Class = iota
+	// Retryable errors leave nothing behind: the database has certainly undone the
+	// statement or transaction, and the same may succeed in a moment.
+	Retryable
+	// Duplicate says that a row with this primary key exists.
+	Duplicate
+	// NoTable says that a table does not exist.
+	NoTable
+	// Refused says that the server did not execute the statement, and will not: it
+	// only reads, shuts down, or has lost its cluster. A new connection may reach one
+	// that does.
+	Refused
+	// Unreachable says that there is no connection, or no longer: whether the
+	// statement was executed is unknown, unless none was there to begin with.
+	Unreachable
+	// Unfit says that the database does not take a value: it is too large or of a
+	// wrong form. It has certainly undone the statement or transaction. The same will
+	// fail again, but perhaps not what travelled with it.
+	Unfit
+)

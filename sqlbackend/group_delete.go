@@ -1,0 +1,66 @@
+package sqlbackend
+
+import (
+	"context"
+	"slices"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+// A deletion is a Delete of one session, which may travel with others.
+type deletion struct {
+	id      sessionstore.ID
+	removed []*sessionstore.Record
+	err     error
+}
+
+func (d *deletion) key() sessionstore.Key { return sessionstore.Key{ID: d.id} }
+func (d *deletion) size() int             { return 0 }
+func (d *deletion) keep()                 {}
+func (d *deletion) fail(err error)        { d.removed, d.err = nil, err }
+
+func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessionstore.Record, error) {
+	d := &deletion{id: id}
+	if err := b.deletes.do(ctx, d); err != nil {
+		return nil, err
+	}
+	return d.removed, d.err
+}
+
+// deleteGroup deletes different sessions.
+func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
+	slices.SortFunc(deletions, func(x, y *deletion) int { return compareIDs(x.id, y.id) })
+	together(ctx, deletions, func(some []*deletion) error {
+		ids := make([]sessionstore.ID, len(some))
+		for i, d := range some {
+			ids[i] = d.id
+		}
+		removed, err := b.deleteWhole(ctx, ids)
+		if err != nil {
+			return err
+		}
+		byID := make(map[sessionstore.ID][]*sessionstore.Record, len(some))
+		for _, r := range removed {
+			byID[r.Key.ID] = append(byID[r.Key.ID], r)
+		}
+		for _, d := range some {
+			d.removed, d.err = byID[d.id], nil
+		}
+		return nil
+	}, b.unfit)
+}
+
+// deleteWhole deletes all live records under ids.
+func (b *Backend) deleteWhole(ctx context.Context, ids []sessionstore.ID) (removed []*sessionstore.Record, err error) {
+	if b.sql.deleteIDs == nil {
+		return b.deleteIDs(ctx, ids, func(*sessionstore.Record) bool { return true })
+	}
+	err = b.atOnce(ctx, nil, []*statement{b.sql.lockIDs, b.sql.deleteIDs}, args{"ids": b.listIDs(ids...)},
+		func() { removed = nil },
+		func(scan Scan) error {
+			r, err := scanRecord(scan)
+			removed = append(removed, r)
+			return err
+		})
+	return removed, err
+}

@@ -1,0 +1,193 @@
+// Package sqldb is package sqlbackend's way to databases behind [database/sql].
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sqlbackend"
+)
+
+// A DB is a [sqlbackend.DB]. Write and Begin are required.
+type DB struct {
+	Write *sql.DB
+	Read  *sql.DB // for queries outside of transactions; may be Write
+	// Begin are the statements that begin a transaction. BeginTx would leave its
+	// COMMIT without a deadline, and has no words for SQLite's BEGIN IMMEDIATE.
+	Begin []string
+	// NoTransaction reports that an error of ROLLBACK means that there was nothing
+	// to roll back. If nil, no error does.
+	NoTransaction func(error) bool
+	// Lock and Unlock take mutexes that belong to a connection, in the order given,
+	// and release them. Nil where Begin lets only one transaction run at a time anyway.
+	Lock   func(ctx context.Context, conn *sql.Conn, mutexes []string) error
+	Unlock func(ctx context.Context, conn *sql.Conn, mutexes []string) error
+	// Refused reports that an error is of class sqlbackend.Refused: its connection
+	// leads to the wrong server. Nil where no server is.
+	Refused func(error) bool
+
+	epoch atomic.Int64 // counts the servers that refused
+}
+
+// cleanupWait bounds the statements that leave a connection fit for its next user.
+const cleanupWait = time.Second
+
+// Exec implements [sqlbackend.Querier].
+func (d *DB) Exec(ctx context.Context, query string, args []any) (affected int64, err error) {
+	if d.Refused == nil {
+		return querier{d.Write}.Exec(ctx, query, args)
+	}
+	err = d.with(ctx, func(conn *sql.Conn) (sent bool, err error) {
+		affected, err = querier{conn}.Exec(ctx, query, args)
+		return !errors.Is(err, driver.ErrBadConn), err
+	})
+	return affected, err
+}
+
+// Query implements [sqlbackend.Querier].
+func (d *DB) Query(ctx context.Context, query string, args []any, row func(sqlbackend.Scan) error) error {
+	if d.Refused == nil {
+		return querier{d.Read}.Query(ctx, query, args, row)
+	}
+	return d.with(ctx, func(conn *sql.Conn) (sent bool, err error) {
+		err = querier{conn}.Query(ctx, query, args, row)
+		return !errors.Is(err, driver.ErrBadConn), err
+	})
+}
+
+// InTx implements [sqlbackend.DB].
+func (d *DB) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Querier) error) error {
+	return d.with(ctx, func(conn *sql.Conn) (begun bool, err error) { return d.tryTx(ctx, conn, mutexes, do) })
+}
+
+// with lends a connection of the pool that writes. After a restart of the server
+// that is full of dead connections: it passes over those on which do has sent nothing.
+func (d *DB) with(ctx context.Context, do func(*sql.Conn) (sent bool, err error)) error {
+	for stale := 0; ; stale++ {
+		sent, err := d.lend(ctx, do)
+		if sent || stale == maxStale || !errors.Is(err, driver.ErrBadConn) {
+			return err
+		}
+	}
+}
+
+func (d *DB) lend(ctx context.Context, do func(*sql.Conn) (sent bool, err error)) (sent bool, err error) {
+	epoch := d.epoch.Load()
+	conn, err := d.Write.Conn(ctx)
+	if err != nil {
+		return true, &sqlbackend.ConnectError{Err: err}
+	}
+	defer conn.Close()
+	sent, err = do(conn)
+	if err != nil && d.Refused != nil && d.Refused(err) && d.epoch.CompareAndSwap(epoch, epoch+1) {
+		d.leave(ctx)
+	}
+	if d.epoch.Load() != epoch {
+		discard(conn)
+	}
+	return sent, err
+}
+
+// leave gives up the idle connections, after one turned out to lead to a server that
+// refuses: they do too, and would answer reads from data that another server has gone
+// beyond. Those that are in use are discarded when they are given back.
+func (d *DB) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupWait)
+	defer cancel()
+	for range d.Write.Stats().Idle {
+		conn, err := d.Write.Conn(ctx)
+		if err != nil {
+			return
+		}
+		discard(conn)
+	}
+}
+
+// maxStale bounds the dead connections that are passed over.
+const maxStale = 100
+
+func (d *DB) tryTx(ctx context.Context, conn *sql.Conn, mutexes []string, do func(sqlbackend.Querier) error) (begun bool, err error) {
+	if d.Lock != nil && len(mutexes) > 0 {
+		if err := d.Lock(ctx, conn, mutexes); err != nil {
+			// It may have got the locks and been interrupted on the way back.
+			discard(conn)
+			return false, err
+		}
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
+			defer cancel()
+			if d.Unlock(ctx, conn, mutexes) != nil {
+				discard(conn)
+			}
+		}()
+	}
+	return d.transact(ctx, conn, do)
+}
+
+func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Querier) error) (begun bool, err error) {
+	committed := false
+	defer func() { // also if do panics
+		if committed {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
+		defer cancel()
+		_, rollbackErr := conn.ExecContext(ctx, "ROLLBACK")
+		if rollbackErr != nil && (d.NoTransaction == nil || !d.NoTransaction(rollbackErr)) {
+			discard(conn)
+		}
+	}()
+	for _, statement := range d.Begin {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return false, err
+		}
+	}
+	if err := do(querier{conn}); err != nil {
+		return true, err
+	}
+	if _, err = conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return true, &sqlbackend.CommitError{Err: err}
+	}
+	committed = true
+	return true, nil
+}
+
+// discard keeps a connection whose state is unknown out of the pool; the server
+// rolls back and unlocks when it closes.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// A querier runs statements on a pool or a connection.
+type querier struct {
+	on interface {
+		ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	}
+}
+
+func (q querier) Exec(ctx context.Context, query string, args []any) (int64, error) {
+	result, err := q.on.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (q querier) Query(ctx context.Context, query string, args []any, row func(sqlbackend.Scan) error) error {
+	rows, err := q.on.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}

@@ -1,0 +1,307 @@
+package mysql_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+	_ "time/tzdata"
+
+	driver "github.com/go-sql-driver/mysql"
+	"github.com/google/uuid"
+
+	"github.com/holdfast-sessions/holdfast/internal/dbtest"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+// newRecord returns a session that was not stored yet.
+func newRecord(app, principal string) *sessionstore.Record {
+	id := sessionstore.ID(uuid.Must(uuid.NewV7()))
+	return &sessionstore.Record{
+		Info: sessionstore.Info{
+			Key: sessionstore.Key{ID: id, App: app}, Principal: principal,
+			Idle: 30 * time.Minute, Lifetime: 12 * time.Hour,
+		},
+		SecretHash: sessionstore.NewToken(id, "").SecretHash(),
+		Data:       []byte("a'b\\\"\x00\xff\n€"),
+	}
+}
+
+// Fourteen hours ahead of UTC.
+var kiritimati = func() *time.Location {
+	loc, err := time.LoadLocation("Pacific/Kiritimati")
+	if err != nil {
+		panic(err)
+	}
+	return loc
+}()
+
+// connections are settings that change what a driver or a server makes of values.
+var connections = map[string]func(*driver.Config){
+	"default":           func(*driver.Config) {},
+	"parseTime":         func(c *driver.Config) { c.ParseTime = true },
+	"loc":               func(c *driver.Config) { c.ParseTime, c.Loc = true, kiritimati },
+	"time_zone":         func(c *driver.Config) { c.Params = map[string]string{"time_zone": "'-11:00'"} },
+	"latin1":            func(c *driver.Config) { c.Params = map[string]string{"charset": "latin1"} },
+	"interpolateParams": func(c *driver.Config) { c.InterpolateParams = true },
+	"multiStatements":   func(c *driver.Config) { c.MultiStatements, c.InterpolateParams = true, true },
+	"clientFoundRows":   func(c *driver.Config) { c.ClientFoundRows = true },
+	"sql_mode": func(c *driver.Config) {
+		c.Params = map[string]string{"sql_mode": "'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH'"}
+		c.InterpolateParams = true
+	},
+	"no sql_mode": func(c *driver.Config) { c.Params = map[string]string{"sql_mode": "''"} },
+}
+
+func TestConnectionSettingsChangeNothing(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			dsn := database(t)
+			reference := newBackend(t, dbtest.OpenMySQL(t, dsn), nil)
+			for setting, change := range connections {
+				t.Run(setting, func(t *testing.T) {
+					ctx := t.Context()
+					b := newBackend(t, dbtest.OpenMySQL(t, withDSN(t, dsn, change)), nil)
+
+					for _, principal := range []string{"Bob", "bob", "Bob ", "Böb", "Bo\u0308b", "\U0001f600", `'"\`} {
+						rec := newRecord("shop "+principal, principal)
+						created, err := b.Create(ctx, rec, sessionstore.Condition{MaxSessions: 100})
+						if err != nil {
+							t.Fatal(err)
+						}
+						if off := time.Since(created).Abs(); off > time.Minute {
+							t.Errorf("created %s from now", off)
+						}
+						for _, reader := range []sessionstore.Backend{b, reference} {
+							got, err := reader.Load(ctx, rec.Key, 0)
+							if err != nil {
+								t.Fatalf("%q: %v", principal, err)
+							}
+							if got.Principal != principal || got.Key != rec.Key || !bytes.Equal(got.Data, rec.Data) || !got.CreatedAt.Equal(created) {
+								t.Errorf("stored %+v, loaded %+v", rec, got)
+							}
+						}
+						err = b.Update(ctx, rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash})
+						if err != nil {
+							t.Error(err)
+						}
+						if err := b.Touch(ctx, []sessionstore.Touch{{Key: rec.Key}}); err != nil {
+							t.Error(err)
+						}
+						listed := 0
+						for info, err := range b.List(ctx, sessionstore.Selector{Principal: principal}) {
+							if err != nil {
+								t.Fatal(err)
+							}
+							if info.Key == rec.Key && info.Version == 2 && info.AccessedAt.After(info.CreatedAt) {
+								listed++
+							}
+						}
+						if removed, err := b.Delete(ctx, sessionstore.Selector{Principal: principal}); err != nil || len(removed) != 1 || listed != 1 {
+							t.Errorf("%q: listed %d, deleted %d, error %v", principal, listed, len(removed), err)
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestNoStatementReadsTheWholeTable goes by the server's own count of rows read in
+// sequence: it also sees what a plan's description does not tell.
+func TestNoStatementReadsTheWholeTable(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			db := dbtest.OpenMySQL(t, database(t))
+			db.SetMaxOpenConns(1) // the counters are a connection's
+			fill(t, db)
+			b := newBackend(t, db, nil)
+			var touches []sessionstore.Touch
+			for range 200 {
+				touches = append(touches, sessionstore.Touch{Key: newRecord("shop", "").Key})
+			}
+			for call, do := range map[string]func() error{
+				"Load": func() error {
+					if _, err := b.Load(ctx, touches[0].Key, 0); !errors.Is(err, sessionstore.ErrNotFound) {
+						return fmt.Errorf("Load returned %w", err)
+					}
+					return nil
+				},
+				"List": func() error {
+					for _, err := range b.List(ctx, sessionstore.Selector{Principal: "user 77"}) {
+						return err
+					}
+					return nil
+				},
+				"Events": func() error {
+					events, _, err := b.Events(ctx, rowsInTable)
+					if len(events) == 0 || len(events) > 10 { // the last one, and those of Delete
+						t.Errorf("Events returned %d events", len(events))
+					}
+					return err
+				},
+				"Touch":  func() error { return b.Touch(ctx, touches) },
+				"Delete": func() error { _, err := b.Delete(ctx, sessionstore.Selector{Principal: "user 7"}); return err },
+				"DeleteExpired": func() error { // with a backlog of half the table
+					removed, more, err := b.DeleteExpired(ctx, sessionstore.Sweep{Apps: []string{"shop"}, Limit: 100})
+					if len(removed) != 100 || !more {
+						t.Errorf("DeleteExpired returned %d records", len(removed))
+					}
+					return err
+				},
+			} {
+				before := rowsReadInSequence(t, db)
+				if err := do(); err != nil {
+					t.Fatal(err)
+				}
+				if read := rowsReadInSequence(t, db) - before; read > rowsInTable/4 {
+					t.Errorf("%s read %d rows of %d", call, read, rowsInTable)
+				}
+			}
+		})
+	}
+}
+
+const rowsInTable = 8192
+
+// fill stores rows of which half have expired.
+func fill(t *testing.T, db *sql.DB) {
+	t.Helper()
+	statements := []string{
+		`INSERT INTO holdfast_sessions VALUES (RANDOM_BYTES(16), 'shop', RANDOM_BYTES(32), 1, 'user 0', '', 0, 0, 1, 1, 1, 1, '')`,
+	}
+	for n := 1; n < rowsInTable; n *= 2 {
+		statements = append(statements, fmt.Sprintf(`
+INSERT INTO holdfast_sessions
+SELECT RANDOM_BYTES(16), 'shop', secret_hash, 1, CONCAT('user ', FLOOR((created_at + %[1]d) / 5)), '', created_at + %[1]d, 0,
+	IF((created_at + %[1]d) MOD 2, 1 << 61, 1), IF((created_at + %[1]d) MOD 2, 1 << 61, 1), 1 << 61, 1 << 61, ''
+FROM holdfast_sessions`, n))
+	}
+	statements = append(statements, `
+INSERT INTO holdfast_events (seq, id, app, version, at)
+SELECT ROW_NUMBER() OVER (), id, '', 0, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) FROM holdfast_sessions`)
+	for _, s := range append(statements, "ANALYZE TABLE holdfast_sessions, holdfast_events") {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+func rowsReadInSequence(t *testing.T, db *sql.DB) (total int64) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "SHOW SESSION STATUS WHERE Variable_name IN ('Handler_read_rnd_next', 'Handler_read_next', 'Handler_read_prev')")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		var n int64
+		if err := rows.Scan(&name, &n); err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return total
+}
+
+// A connection that is given back to the pool is in no transaction and holds no lock.
+func TestInterruptedTransactionsLeaveConnectionsClean(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			db := dbtest.OpenMySQL(t, database(t))
+			b := newBackend(t, db, nil)
+			rec := newRecord("shop", "Bob")
+			if _, err := b.Create(t.Context(), rec, sessionstore.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			// Someone else holds the row, so the login waits until its context ends.
+			tx, err := db.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec("SELECT 1 FROM holdfast_sessions WHERE id = ? FOR UPDATE", rec.Key.ID[:]); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			login := sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash, MaxSessions: 3}
+			if err := b.Update(ctx, rec, login); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Update of a locked row returned %v", err)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Update(t.Context(), rec, login); err != nil {
+				t.Errorf("Update after the lock was released: %v", err)
+			}
+		})
+	}
+}
+
+func TestLostConnectionsArePassedOver(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			ctx, dsn := t.Context(), database(t)
+			db := dbtest.OpenMySQL(t, withDSN(t, dsn, func(c *driver.Config) { c.ParseTime = true }))
+			b := newBackend(t, db, nil)
+			rec := newRecord("shop", "Bob")
+			if _, err := b.Create(ctx, rec, sessionstore.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			loseConnections(t, db, dsn, 20)
+			login := sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash, MaxSessions: 3}
+			if err := b.Update(ctx, rec, login); err != nil {
+				t.Errorf("a transaction with a mutex: %v", err)
+			}
+			loseConnections(t, db, dsn, 20)
+			if _, err := b.Delete(ctx, sessionstore.Selector{ID: rec.Key.ID}); err != nil {
+				t.Errorf("a transaction: %v", err)
+			}
+			loseConnections(t, db, dsn, 20)
+			if _, err := b.Load(ctx, rec.Key, 0); !errors.Is(err, sessionstore.ErrNotFound) {
+				t.Errorf("a statement: %v", err)
+			}
+		})
+	}
+}
+
+// loseConnections fills the pool with n connections and has the server end them.
+func loseConnections(t *testing.T, db *sql.DB, dsn string, n int) {
+	t.Helper()
+	killer := dbtest.OpenMySQL(t, dsn)
+	defer killer.Close() // it would be counted next time
+	var conns []*sql.Conn
+	for range n {
+		conn, err := db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+		var id int64
+		if err := conn.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := killer.ExecContext(t.Context(), fmt.Sprintf("KILL %d", id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The server closes them in its own time.
+	for alive := int64(1); alive > 0; {
+		err := killer.QueryRowContext(t.Context(), `
+SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()`).Scan(&alive)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, conn := range conns {
+		conn.Close()
+	}
+}

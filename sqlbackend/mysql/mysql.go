@@ -1,0 +1,86 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/migrations"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sqlbackend"
+	"github.com/holdfast-sessions/holdfast/sqlbackend/internal/sqldb"
+)
+
+// Config is the configuration of [New]. Its Schema must be empty.
+type Config = sqlbackend.Config
+
+// New returns a Backend that stores sessions through db, which it never closes. A
+// nil cfg is the zero Config. It returns an error if the database does not answer,
+// and migrations.ErrSchemaMissing, ErrSchemaOlder or ErrSchemaNewer if the tables
+// are not those of this version of the library.
+func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, error) {
+	b, err := newBackend(ctx, db, cfg, statements)
+	if err != nil {
+		return nil, err
+	}
+	galera, err := isGalera(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	if !galera {
+		return b, nil
+	}
+	clustered := statements
+	clustered.Collide = collide
+	return newBackend(ctx, db, cfg, clustered)
+}
+
+func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlbackend.Statements) (*sqlbackend.Backend, error) {
+	return sqlbackend.New(ctx, &sqldb.DB{
+		Write: db, Read: db,
+		Begin: []string{
+			// For the next transaction only. Under REPEATABLE READ, InnoDB would lock
+			// gaps between rows, in which other sessions are to be inserted.
+			"SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+			"START TRANSACTION",
+		},
+		Lock: lock, Unlock: unlock,
+		Refused: func(err error) bool { return Classify(err) == sqlbackend.Refused },
+	}, &sqlbackend.Dialect{
+		Name:         migrations.MySQL,
+		Snippets:     snippets,
+		Statements:   statements,
+		Consecutive:  true,
+		WriteAffects: 2, // ON DUPLICATE KEY UPDATE counts twice
+		Classify:     Classify,
+		ID:           func(id sessionstore.ID) any { return id[:] },
+		// As bytes, which no connection's character set applies to.
+		Text: func(s string) any { return []byte(s) },
+	}, cfg)
+}
+
+// InnoDB locks rows that exist, and a principal's first session does not, so logins
+// that are counted take a lock of the server's that is only a name. It belongs to
+// the connection, hence it is taken before the transaction and released after it.
+func lock(ctx context.Context, conn *sql.Conn, mutexes []string) error {
+	wait := time.Duration(1<<31-1) * time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = time.Until(deadline)
+	}
+	var got sql.NullInt64
+	err := conn.QueryRowContext(ctx, lockMutexes, int64(wait/time.Second)+1, listMutexes(mutexes)).Scan(&got)
+	if err == nil && got.Int64 != int64(len(mutexes)) {
+		err = errors.New("timed out waiting for another login of the same principal, or creation of the same session")
+	}
+	return err
+}
+
+func unlock(ctx context.Context, conn *sql.Conn, mutexes []string) error {
+	var released sql.NullInt64
+	return conn.QueryRowContext(ctx, unlockMutexes, listMutexes(mutexes)).Scan(&released)
+}
+
+// listMutexes makes a list in JSON of names that need no escaping.
+func listMutexes(mutexes []string) string { return `["` + strings.Join(mutexes, `","`) + `"]` }

@@ -1,0 +1,110 @@
+package sqlbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// maxAttempts bounds retries. A deadlock has a winner, so with n transactions
+	// in each other's way one is through after each round.
+	maxAttempts = 12
+
+	// firstWait is the longest wait before the first retry; it doubles up to
+	// longestWait. Transactions here take a millisecond or two.
+	firstWait   = 4 * time.Millisecond
+	longestWait = 250 * time.Millisecond
+)
+
+// Availability returns whether the database answers, as far as the Backend's calls
+// have shown.
+func (b *Backend) Availability() Availability { return b.breaker.availability() }
+
+// retry repeats a unit of work while the database says that it has undone it, or
+// that another connection must be tried: in a failover that may last as long as the
+// unit's time. A breaker that is open refuses new work, and lets what has begun wait.
+func (b *Backend) retry(ctx context.Context, do func(context.Context) error) error {
+	inner, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	var last error
+	wait := firstWait
+	for attempt := 1; ; attempt++ {
+		c, err := b.breaker.admit()
+		if err == nil {
+			var class Class
+			class, last = b.try(inner, c, do)
+			// A trial is not repeated: others are to follow, each holding its request shortly.
+			if !again(class, last, attempt) || class == Refused && c.trial && attempt == 1 {
+				return last
+			}
+		} else if last == nil {
+			return err
+		}
+		timer := time.NewTimer(rand.N(wait)) // jitter parts those that met
+		select {
+		case <-inner.Done():
+			timer.Stop()
+			return fmt.Errorf("%w: %w", inner.Err(), last)
+		case <-timer.C:
+		}
+		wait = min(2*wait, longestWait)
+	}
+}
+
+// try runs a unit of work once, and reports what that says about the database.
+func (b *Backend) try(ctx context.Context, c call, do func(context.Context) error) (Class, error) {
+	class, v, start := Other, unclear, time.Now()
+	var err error
+	defer func() { b.breaker.report(c, v, err) }() // also if do panics
+	if err = do(ctx); err != nil {
+		class = b.dialect.Classify(err)
+	}
+	switch {
+	case ctx.Err() != nil && err != nil:
+		// A caller who gave up, or whose time was short, says nothing about the database.
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(start) >= b.timeout/2 {
+			v = failed
+		}
+	case class == Refused || class == Unreachable:
+		v = failed
+	default:
+		v = answered
+	}
+	return class, err
+}
+
+// again reports whether a unit of work that failed is to be repeated.
+func again(class Class, err error, attempt int) bool {
+	switch class {
+	case Retryable:
+		return attempt < maxAttempts
+	case Refused:
+		// A server that shuts down may have committed before it said so.
+		_, commit := errors.AsType[*CommitError](err)
+		return !commit
+	default:
+		return false
+	}
+}
+
+// A CommitError is what [DB].InTx returns if COMMIT fails. Unless the database says
+// that it undid the transaction, its outcome is unknown.
+type CommitError struct{ Err error }
+
+// Error implements error.
+func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
+
+// Unwrap returns what the driver answered.
+func (e *CommitError) Unwrap() error { return e.Err }
+
+// A ConnectError is what a [DB] returns if it got no connection: nothing was executed.
+type ConnectError struct{ Err error }
+
+// Error implements error.
+func (e *ConnectError) Error() string { return "connect: " + e.Err.Error() }
+
+// Unwrap returns what the driver or pool answered.
+func (e *ConnectError) Unwrap() error { return e.Err }

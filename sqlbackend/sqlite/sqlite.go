@@ -1,0 +1,200 @@
+// Package sqlite keeps sessions in an SQLite file, through modernc.org/sqlite: no
+// server and no cgo.
+//
+//	backend, err := sqlite.Open(ctx, "sessions.db", nil)
+//	…
+//	defer backend.Close()
+//
+// Several processes of one machine may open one file. Writes take turns; reads do
+// not wait for them (write-ahead log). A write that returned is on the disk.
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+
+	"github.com/holdfast-sessions/holdfast/migrations"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sqlbackend"
+	"github.com/holdfast-sessions/holdfast/sqlbackend/internal/sqldb"
+)
+
+// Memory is the path of a database that lives in memory until it is closed, and is
+// nobody else's.
+const Memory = ":memory:"
+
+// A Config configures a Backend. The zero Config is valid. [Open] copies it.
+type Config struct {
+	// TablePrefix begins the names of all tables. Defaults to
+	// migrations.DefaultTablePrefix.
+	TablePrefix string
+
+	// StatementTimeout bounds each statement and transaction, also while it waits
+	// for another process's write. It must not be negative nor longer
+	// than sqlbackend.MaxStatementTimeout. Defaults to
+	// sqlbackend.DefaultStatementTimeout.
+	StatementTimeout time.Duration
+
+	// RelaxedDurability leaves it to the operating system when the last writes
+	// reach the disk (synchronous=NORMAL). A power failure may undo them, then,
+	// after a client was told of them; a crash of the program may not. Defaults to
+	// false.
+	RelaxedDurability bool
+
+	// Readers is how many connections read side by side, at least 1; in memory
+	// everything shares one. Defaults to 4.
+	Readers int
+}
+
+// A Backend is a [sessionstore.Backend] on an SQLite file. It is safe for
+// concurrent use. Use [Open]; the zero Backend is not usable.
+type Backend struct {
+	*sqlbackend.Backend
+	write, read *sql.DB
+}
+
+// Open opens the database in the file path, which it creates if it does not exist,
+// or in [Memory], and brings its schema up to date. A nil cfg is the zero Config.
+// It returns migrations.ErrSchemaNewer if a newer version of the library has been
+// at the file. The caller closes the Backend.
+func Open(ctx context.Context, path string, cfg *Config) (*Backend, error) {
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if path == "" {
+		return nil, errors.New("sqlite: path is empty")
+	}
+	if cfg.Readers < 0 {
+		return nil, fmt.Errorf("sqlite: Readers %d is negative", cfg.Readers)
+	}
+	if cfg.StatementTimeout < 0 {
+		return nil, fmt.Errorf("sqlite: StatementTimeout %s is negative", cfg.StatementTimeout)
+	}
+	b, err := open(ctx, path, *cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite database %s: %w", path, err)
+	}
+	return b, nil
+}
+
+func open(ctx context.Context, path string, cfg Config) (_ *Backend, err error) {
+	timeout := cmp.Or(cfg.StatementTimeout, sqlbackend.DefaultStatementTimeout)
+	b := new(Backend)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	if b.write, err = sql.Open("sqlite", dsn(path, cfg, timeout, false)); err != nil {
+		return nil, err
+	}
+	b.write.SetMaxOpenConns(1) // SQLite has one writer at a time: wait for it here, in order
+	b.read = b.write           // a second connection to :memory: would be a second database
+	if path != Memory {
+		if b.read, err = sql.Open("sqlite", dsn(path, cfg, timeout, true)); err != nil {
+			return nil, err
+		}
+		readers := cmp.Or(cfg.Readers, 4)
+		b.read.SetMaxOpenConns(readers)
+		b.read.SetMaxIdleConns(readers)
+	}
+	if err := migrations.Up(ctx, b.write, migrations.SQLite, &migrations.Config{TablePrefix: cfg.TablePrefix}); err != nil {
+		return nil, err
+	}
+	b.Backend, err = sqlbackend.New(ctx, b.database(), dialect(),
+		&sqlbackend.Config{TablePrefix: cfg.TablePrefix, StatementTimeout: timeout})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Backend) database() sqlbackend.DB {
+	return newContender(&sqldb.DB{
+		Write: b.write, Read: b.read,
+		// Takes the write lock at once: a transaction that read first and then wants
+		// to write fails if another process wrote between.
+		Begin: []string{"BEGIN IMMEDIATE"},
+		// SQLite rolls back by itself when a write is interrupted or the disk is full.
+		NoTransaction: func(err error) bool { return strings.Contains(err.Error(), "no transaction is active") },
+	}, b.read == b.write)
+}
+
+func dialect() *sqlbackend.Dialect {
+	return &sqlbackend.Dialect{
+		Name:       migrations.SQLite,
+		Numbered:   "?",
+		Snippets:   snippets,
+		Statements: statements,
+		Classify:   Classify,
+		ID:         func(id sessionstore.ID) any { return id[:] },
+		Text:       func(s string) any { return s },
+	}
+}
+
+func dsn(path string, cfg Config, timeout time.Duration, read bool) string {
+	synchronous := "FULL"
+	if cfg.RelaxedDurability {
+		synchronous = "NORMAL"
+	}
+	q := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), // first: the next one may have to wait
+		"journal_mode(WAL)",
+		fmt.Sprintf("synchronous(%s)", synchronous),
+	}}
+	if read {
+		q.Add("_pragma", "query_only(1)")
+	} else {
+		q.Add("_pragma", "busy_timeout(0)") // from here on a contender waits
+	}
+	if path == Memory {
+		return path + "?" + q.Encode()
+	}
+	// As a URI, in which a path may contain a question mark.
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}
+
+// Close closes the file. It may be called more than once. What was running fails,
+// and so does what is called later.
+func (b *Backend) Close() error {
+	var errs []error
+	if b.read != nil && b.read != b.write {
+		errs = append(errs, b.read.Close())
+	}
+	if b.write != nil {
+		errs = append(errs, b.write.Close()) // last: whoever closes last may tidy the log away
+	}
+	return errors.Join(errs...)
+}
+
+// Classify tells what an error of modernc.org/sqlite means.
+func Classify(err error) sqlbackend.Class {
+	liteErr, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return sqlbackend.Other
+	}
+	switch code := liteErr.Code(); code {
+	case 1555, 2067: // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
+		return sqlbackend.Duplicate
+	default:
+		switch code & 0xff { // without the extension
+		case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
+			return sqlbackend.Retryable
+		case 18: // SQLITE_TOOBIG
+			return sqlbackend.Unfit
+		case 1: // SQLITE_ERROR
+			if strings.Contains(liteErr.Error(), "no such table") {
+				return sqlbackend.NoTable
+			}
+		}
+	}
+	return sqlbackend.Other
+}

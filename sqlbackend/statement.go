@@ -1,0 +1,149 @@
+package sqlbackend
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A statement is SQL text as the driver wants it, and the names of the values that
+// go with it, in order. One that takes rows has a part that is repeated for each.
+type statement struct {
+	text   string // with rows: what stands before them
+	params []string
+
+	row, tail             string // "" unless the statement takes rows
+	rowParams, tailParams []string
+}
+
+// args are the values of a statement's parameters, by name.
+type args map[string]any
+
+var (
+	snippetRE = regexp.MustCompile(`\{[a-z_]+\}`)
+	paramRE   = regexp.MustCompile(`@[a-z]+`)
+)
+
+// compile renders a dialect's text once and for all.
+func (d *Dialect) compile(text string, names map[string]string) (*statement, error) {
+	for range 5 { // snippets contain snippets
+		text = snippetRE.ReplaceAllStringFunc(text, func(s string) string {
+			if with, ok := names[s[1:len(s)-1]]; ok {
+				return with
+			}
+			if with, ok := d.Snippets[s[1:len(s)-1]]; ok {
+				return with
+			}
+			return s
+		})
+	}
+	if unknown := snippetRE.FindString(text); unknown != "" {
+		return nil, fmt.Errorf("sqlbackend: dialect %s: no snippet %s", d.Name, unknown)
+	}
+	st := new(statement)
+	if head, rest, ok := strings.Cut(text, "[["); ok {
+		row, tail, _ := strings.Cut(rest, "]]")
+		if st.text = d.number(head, &st.params); d.Numbered != "" || len(st.params) > 0 {
+			return nil, fmt.Errorf("sqlbackend: dialect %s: parameters before rows", d.Name)
+		}
+		st.row, st.tail = d.number(row, &st.rowParams), d.number(tail, &st.tailParams)
+		return st, nil
+	}
+	st.text = d.number(text, &st.params)
+	return st, nil
+}
+
+// number replaces the names of parameters by placeholders, and appends them to params.
+func (d *Dialect) number(text string, params *[]string) string {
+	return paramRE.ReplaceAllStringFunc(text, func(s string) string {
+		name := s[1:]
+		if d.Numbered == "" {
+			*params = append(*params, name)
+			return "?"
+		}
+		i := slices.Index(*params, name)
+		if i < 0 {
+			i = len(*params)
+			*params = append(*params, name)
+		}
+		return d.Numbered + strconv.Itoa(i+1)
+	})
+}
+
+// values returns a's values in the order of the statement's parameters.
+func (st *statement) values(a args) ([]any, error) {
+	if len(st.params) == 0 {
+		return nil, nil
+	}
+	return appendValues(make([]any, 0, len(st.params)), st.params, a)
+}
+
+// withRows returns the text and the values of the statement with rows, at least one.
+func (st *statement) withRows(rows []args, rest args) (text string, values []any, err error) {
+	text = st.text + st.row + strings.Repeat(", "+st.row, len(rows)-1) + st.tail
+	values = make([]any, 0, len(st.rowParams)*len(rows)+len(st.tailParams))
+	for _, row := range rows {
+		if values, err = appendValues(values, st.rowParams, row); err != nil {
+			return "", nil, err
+		}
+	}
+	values, err = appendValues(values, st.tailParams, rest)
+	return text, values, err
+}
+
+func appendValues(values []any, params []string, a args) ([]any, error) {
+	for _, name := range params {
+		v, ok := a[name]
+		if !ok {
+			return nil, fmt.Errorf("sqlbackend: parameter @%s has no value", name)
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+// statements are a dialect's Statements, compiled.
+type statements struct {
+	schemaVersion, load, createNew, clock, insert, lockIDs, update, renewSiblings, collide,
+	countSessions, touch, findIDs, selectIDs, deleteRows, listID, listPrincipal,
+	selectDue, sweepDue, selectExpired, moveSlots,
+	updateAnnounced, siblingVersions, storeEvents, events, pruneEvents,
+	renewNode, insertNode, findNode, listNodes, deleteNode, pruneNodes,
+	updateMany, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
+}
+
+func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
+	var sts statements
+	t := &d.Statements
+	for _, s := range []struct {
+		to   **statement
+		text string
+	}{
+		{&sts.schemaVersion, t.SchemaVersion}, {&sts.load, t.Load}, {&sts.createNew, t.CreateNew},
+		{&sts.clock, t.Clock}, {&sts.insert, t.Insert}, {&sts.lockIDs, t.LockIDs},
+		{&sts.update, t.Update}, {&sts.renewSiblings, t.RenewSiblings}, {&sts.collide, t.Collide},
+		{&sts.countSessions, t.CountSessions}, {&sts.touch, t.Touch}, {&sts.findIDs, t.FindIDs},
+		{&sts.selectIDs, t.SelectIDs}, {&sts.deleteRows, t.DeleteRows}, {&sts.listID, t.ListID},
+		{&sts.listPrincipal, t.ListPrincipal}, {&sts.selectDue, t.SelectDue},
+		{&sts.sweepDue, t.SweepDue}, {&sts.selectExpired, t.SelectExpired}, {&sts.moveSlots, t.MoveSlots},
+		{&sts.updateAnnounced, t.UpdateAnnounced}, {&sts.siblingVersions, t.SiblingVersions},
+		{&sts.storeEvents, t.StoreEvents}, {&sts.events, t.Events}, {&sts.pruneEvents, t.PruneEvents},
+		{&sts.renewNode, t.RenewNode}, {&sts.insertNode, t.InsertNode}, {&sts.findNode, t.FindNode},
+		{&sts.listNodes, t.ListNodes}, {&sts.deleteNode, t.DeleteNode}, {&sts.pruneNodes, t.PruneNodes},
+		{&sts.updateMany, t.UpdateMany}, {&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
+		{&sts.loadMany, t.LoadMany}, {&sts.createMany, t.CreateMany}, {&sts.takenIDs, t.TakenIDs},
+		{&sts.deleteIDs, t.DeleteIDs},
+	} {
+		if s.text == "" {
+			continue
+		}
+		st, err := d.compile(s.text, names)
+		if err != nil {
+			return nil, err
+		}
+		*s.to = st
+	}
+	return &sts, nil
+}

@@ -1,0 +1,67 @@
+package sqlbackend
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+func TestCompileNumbersParameters(t *testing.T) {
+	const text = "SELECT {when} WHERE a = @a AND b = @b AND c = @a"
+	for numbered, want := range map[string]statement{
+		"":  {text: "SELECT now() + ? WHERE a = ? AND b = ? AND c = ?", params: []string{"slack", "a", "b", "a"}},
+		"$": {text: "SELECT now() + $1 WHERE a = $2 AND b = $3 AND c = $2", params: []string{"slack", "a", "b"}},
+	} {
+		d := &Dialect{Numbered: numbered, Snippets: map[string]string{"when": "{now} + @slack", "now": "now()"}}
+		st, err := d.compile(text, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.text != want.text || !slices.Equal(st.params, want.params) {
+			t.Errorf("with %q: %s %v, want %s %v", numbered, st.text, st.params, want.text, want.params)
+		}
+	}
+}
+
+func TestCompileRefusesAnUnknownSnippet(t *testing.T) {
+	if _, err := new(Dialect).compile("SELECT {nonsense}", nil); err == nil || !strings.Contains(err.Error(), "{nonsense}") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestStatementNeedsAllItsValues(t *testing.T) {
+	st := &statement{params: []string{"id", "app"}}
+	if _, err := st.values(args{"id": 1}); err == nil || !strings.Contains(err.Error(), "@app") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestDurationsAreStoredInMicroseconds(t *testing.T) {
+	for d, want := range map[time.Duration]int64{
+		0: unlimited, 1: 1, time.Microsecond: 1, time.Microsecond + 1: 2, 1<<63 - 1: (1<<63-1)/1000 + 1,
+	} {
+		us, err := fromDuration("Idle", d)
+		if err != nil || us != want {
+			t.Errorf("%d ns: %d µs and %v, want %d", d, us, err, want)
+		}
+	}
+	if _, err := fromDuration("Idle", -1); err == nil || !strings.Contains(err.Error(), "Idle") {
+		t.Errorf("a negative duration: error is %v", err)
+	}
+	if d := toDuration(unlimited); d != 0 {
+		t.Errorf("no limit is loaded as %s", d)
+	}
+}
+
+func TestTouchesAreMergedAndInOrder(t *testing.T) {
+	a, b := sessionstore.Key{ID: sessionstore.ID{1}, App: "a"}, sessionstore.Key{ID: sessionstore.ID{1}, App: "b"}
+	c := sessionstore.Key{ID: sessionstore.ID{0, 9}, App: "z"}
+	got := latest([]sessionstore.Touch{{Key: b, Ago: 3}, {Key: a, Ago: 5}, {Key: b, Ago: 2}, {Key: c, Ago: -1}, {Key: b, Ago: 7}})
+	want := []sessionstore.Touch{{Key: c}, {Key: a, Ago: 5}, {Key: b, Ago: 2}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,56 @@
+package sqlbackend
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+// Touch implements [sessionstore.Backend], a statement for every 256 sessions.
+func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error {
+	for batch := range slices.Chunk(latest(touches), batchRows) {
+		rows := make([]listedRow, len(batch))
+		for i, t := range batch {
+			rows[i] = listedRow{key: t.Key, ago: t.Ago}
+		}
+		a := b.listRows(rows)
+		a["slack"] = slotSlack.Microseconds()
+		err := b.alone(ctx, func(ctx context.Context, q session) error {
+			_, err := q.exec(ctx, b.sql.touch, a)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("touch %d sessions: %w", len(batch), err)
+		}
+	}
+	return nil
+}
+
+// latest returns one touch per key, the latest, in order of keys: the order in
+// which rows are locked.
+func latest(touches []sessionstore.Touch) []sessionstore.Touch {
+	byKey := make(map[sessionstore.Key]time.Duration, len(touches))
+	for _, t := range touches {
+		ago := max(t.Ago, 0)
+		if other, ok := byKey[t.Key]; !ok || ago < other {
+			byKey[t.Key] = ago
+		}
+	}
+	merged := make([]sessionstore.Touch, 0, len(byKey))
+	for key, ago := range byKey {
+		merged = append(merged, sessionstore.Touch{Key: key, Ago: ago})
+	}
+	slices.SortFunc(merged, func(x, y sessionstore.Touch) int { return compareKeys(x.Key, y.Key) })
+	return merged
+}
+
+func compareKeys(x, y sessionstore.Key) int {
+	return cmp.Or(compareIDs(x.ID, y.ID), cmp.Compare(x.App, y.App))
+}
+
+func compareIDs(x, y sessionstore.ID) int { return bytes.Compare(x[:], y[:]) }

@@ -1,0 +1,87 @@
+package sqlbackend
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+)
+
+// Update implements [sessionstore.Backend]. Unless it renews, counts sessions or,
+// on some databases, announces, it is one conditional statement, and concurrent
+// calls share statements.
+func (b *Backend) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	if err := b.update(ctx, rec, cond); err != nil {
+		return fmt.Errorf("update session %s: %w", rec.Key.ID, err)
+	}
+	return nil
+}
+
+func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	if rec.SecretHash != cond.SecretHash || b.limits(rec, cond) {
+		return b.updateAlone(ctx, rec, cond)
+	}
+	s := &save{rec: rec, cond: cond}
+	if err := b.saves.do(ctx, s); err != nil {
+		return err
+	}
+	return s.err
+}
+
+func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	a, err := b.updateArgs(rec, cond)
+	if err != nil {
+		return err
+	}
+	renews := rec.SecretHash != cond.SecretHash
+	mutexes := b.limitMutex(rec, cond)
+	update, announces := b.sql.update, cond.Announce && !renews
+	if announces && b.sql.updateAnnounced != nil {
+		update, announces = b.sql.updateAnnounced, false
+	}
+
+	write := func(ctx context.Context, q session) (err error) {
+		if renews {
+			// Waits for a session that is just joining, so that it is renewed too.
+			err := q.query(ctx, b.sql.lockIDs, args{"ids": b.listIDs(rec.Key.ID)}, skipRow)
+			if err != nil {
+				return err
+			}
+		}
+		// P3: no row, no write. The version always changes, so a row that matches is
+		// affected also where the database counts only rows that changed.
+		if n, err := q.exec(ctx, update, a); err != nil {
+			return err
+		} else if n == 0 {
+			return sessionstore.ErrConflict
+		}
+		var siblings int64
+		if renews {
+			if siblings, err = q.exec(ctx, b.sql.renewSiblings, a); err != nil {
+				return err
+			}
+		}
+		if err := b.checkLimit(ctx, q, rec, cond, a); err != nil {
+			return err
+		}
+		if renews || announces {
+			return b.storeChange(ctx, q, rec.Key, cond.Version+1, siblings > 0)
+		}
+		return nil
+	}
+	if renews || announces || mutexes != nil {
+		return b.inTx(ctx, mutexes, write)
+	}
+	return b.alone(ctx, write)
+}
+
+func (b *Backend) updateArgs(rec *sessionstore.Record, cond sessionstore.Condition) (args, error) {
+	a, err := b.recordArgs(rec)
+	if err != nil {
+		return nil, err
+	}
+	a["version"], a["proof"] = int64(cond.Version), cond.SecretHash[:]
+	return a, nil
+}
+
+func skipRow(Scan) error { return nil }
