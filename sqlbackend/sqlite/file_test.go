@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -54,7 +55,7 @@ func TestSessionsSurviveReopening(t *testing.T) {
 	}
 }
 
-func TestEveryConnectionIsDurable(t *testing.T) {
+func TestConnectionsAreSetUp(t *testing.T) {
 	for relaxed, want := range map[bool]int{false: 2, true: 1} { // FULL, NORMAL
 		b := openTest(t, filepath.Join(t.TempDir(), "sessions.db"), &Config{RelaxedDurability: relaxed})
 		var synchronous int
@@ -67,6 +68,12 @@ func TestEveryConnectionIsDurable(t *testing.T) {
 		}
 		if _, err := b.read.Exec("DELETE FROM holdfast_sessions"); err == nil {
 			t.Error("a reading connection writes")
+		}
+		for db, want := range map[*sql.DB]time.Duration{b.write: 0, b.read: sqlbackend.DefaultStatementTimeout} {
+			var busy int64
+			if err := db.QueryRow("PRAGMA busy_timeout").Scan(&busy); err != nil || busy != want.Milliseconds() {
+				t.Errorf("SQLite waits %d ms for locks, error %v, want %v", busy, err, want)
+			}
 		}
 	}
 }

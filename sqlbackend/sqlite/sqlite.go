@@ -93,20 +93,12 @@ func open(ctx context.Context, path string, cfg Config) (_ *Backend, err error) 
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	if b.write, err = sql.Open("sqlite", dsn(path, cfg, timeout, false)); err != nil {
-		return nil, err
+	if path == Memory {
+		err = b.openMemory(ctx, cfg)
+	} else {
+		err = b.openFile(ctx, path, cfg, timeout)
 	}
-	b.write.SetMaxOpenConns(1) // SQLite has one writer at a time: wait for it here, in order
-	b.read = b.write           // a second connection to :memory: would be a second database
-	if path != Memory {
-		if b.read, err = sql.Open("sqlite", dsn(path, cfg, timeout, true)); err != nil {
-			return nil, err
-		}
-		readers := cmp.Or(cfg.Readers, 4)
-		b.read.SetMaxOpenConns(readers)
-		b.read.SetMaxIdleConns(readers)
-	}
-	if err := migrations.Up(ctx, b.write, migrations.SQLite, &migrations.Config{TablePrefix: cfg.TablePrefix}); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	b.Backend, err = sqlbackend.New(ctx, b.database(), dialect(),
@@ -115,6 +107,50 @@ func open(ctx context.Context, path string, cfg Config) (_ *Backend, err error) 
 		return nil, err
 	}
 	return b, nil
+}
+
+func (b *Backend) openMemory(ctx context.Context, cfg Config) (err error) {
+	if b.write, err = openPool(dsn(Memory, cfg, 0), 1); err != nil {
+		return err
+	}
+	b.read = b.write // a second connection would be a second database
+	return migrate(ctx, b.write, cfg)
+}
+
+func (b *Backend) openFile(ctx context.Context, path string, cfg Config, timeout time.Duration) (err error) {
+	waiting := dsn(path, cfg, timeout)
+	if err := migrateFile(ctx, waiting, cfg); err != nil {
+		return err
+	}
+	// SQLite has one writer at a time: wait for it here, in order. For other processes
+	// a contender waits; SQLite must not, see maxLockPause.
+	if b.write, err = openPool(dsn(path, cfg, 0), 1); err != nil {
+		return err
+	}
+	b.read, err = openPool(waiting+"&_pragma=query_only(1)", cmp.Or(cfg.Readers, 4))
+	return err
+}
+
+func migrateFile(ctx context.Context, dsn string, cfg Config) error {
+	db, err := openPool(dsn, 1)
+	if err != nil {
+		return err
+	}
+	return errors.Join(migrate(ctx, db, cfg), db.Close())
+}
+
+func migrate(ctx context.Context, db *sql.DB, cfg Config) error {
+	return migrations.Up(ctx, db, migrations.SQLite, &migrations.Config{TablePrefix: cfg.TablePrefix})
+}
+
+func openPool(dsn string, connections int) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
 }
 
 func (b *Backend) database() sqlbackend.DB {
@@ -140,26 +176,24 @@ func dialect() *sqlbackend.Dialect {
 	}
 }
 
-func dsn(path string, cfg Config, timeout time.Duration, read bool) string {
+// dsn returns the name of the database in the file path, in which SQLite itself waits
+// for locks for busy. The driver sorts pragmas, with busy_timeout first: journal_mode may
+// have to wait.
+func dsn(path string, cfg Config, busy time.Duration) string {
 	synchronous := "FULL"
 	if cfg.RelaxedDurability {
 		synchronous = "NORMAL"
 	}
-	q := url.Values{"_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", timeout.Milliseconds()), // first: the next one may have to wait
+	pragmas := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		"journal_mode(WAL)",
 		fmt.Sprintf("synchronous(%s)", synchronous),
-	}}
-	if read {
-		q.Add("_pragma", "query_only(1)")
-	} else {
-		q.Add("_pragma", "busy_timeout(0)") // from here on a contender waits
-	}
+	}}.Encode()
 	if path == Memory {
-		return path + "?" + q.Encode()
+		return path + "?" + pragmas
 	}
 	// As a URI, in which a path may contain a question mark.
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas}).String()
 }
 
 // Close closes the file. It may be called more than once. What was running fails,
