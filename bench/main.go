@@ -57,8 +57,8 @@ var modes = map[string]mode{
 func main() {
 	b := &bench{}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	flags.IntVar(&b.rounds, "rounds", 5, "rounds of each comparison")
-	flags.DurationVar(&b.slice, "slice", time.Second, "how long each contestant runs in a round")
+	flags.IntVar(&b.rounds, "rounds", 15, "rounds of each comparison")
+	flags.DurationVar(&b.slice, "slice", 400*time.Millisecond, "how long each contestant runs in a round")
 	flags.StringVar(&b.out, "out", "results", "directory to write the results to")
 	flags.StringVar(&b.note, "note", "", "a remark to put into the results")
 	flags.IntVar(&b.records, "records", 0, "how many sessions, saves or expired sessions, where a mode is about many")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
@@ -107,7 +108,7 @@ type result struct {
 }
 
 func (r *result) perSecond() float64 {
-	return median(r.samples, func(s *sample) float64 { return s.perSecond() })
+	return median(r.samples, (*sample).perSecond)
 }
 
 func (r *result) quantile(q float64) time.Duration {
@@ -131,9 +132,9 @@ func medianOf(values []float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// compare runs the contests in turn, round after round, each round beginning with
-// another one, so that what else the machine does hits all alike. A round before
-// the first warms up.
+// compare runs the contests in turn, round after round, each round in another order, so
+// that neither what else the machine does nor what a contest leaves behind hits always
+// the same one. A round before the first warms up.
 func (b *bench) compare(contests ...contest) (results, error) {
 	rs := make(results, len(contests))
 	for i, c := range contests {
@@ -142,9 +143,9 @@ func (b *bench) compare(contests ...contest) (results, error) {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	for round := range b.rounds {
-		for i := range contests {
-			i = (i + round) % len(contests)
+	order := rand.New(rand.NewPCG(1, uint64(len(contests)))) // the same in each run
+	for range b.rounds {
+		for _, i := range order.Perm(len(contests)) {
 			runtime.GC() // nobody pays for the garbage of another
 			s, err := contests[i].run(b.slice)
 			if err != nil {
@@ -159,20 +160,28 @@ func (b *bench) compare(contests ...contest) (results, error) {
 
 type results []*result
 
-// of returns the throughput of a contest, 0 if it did not take part.
-func (rs results) of(name string) float64 {
+// samples returns a contest's, one for each round, none if it did not take part.
+func (rs results) samples(name string) []*sample {
 	for _, r := range rs {
 		if r.name == name {
-			return r.perSecond()
+			return r.samples
 		}
 	}
-	return 0
+	return nil
 }
 
-// ratio compares two throughputs.
+// of returns the throughput of a contest, 0 if it did not take part.
+func (rs results) of(name string) float64 {
+	return median(rs.samples(name), (*sample).perSecond)
+}
+
+// ratio compares two throughputs: the median of what it is in each round. The machine
+// may be faster in one round than in the next, but within one it is mostly the same.
 func (rs results) ratio(a, b string) float64 {
-	if rs.of(b) == 0 {
-		return 0
+	of, to := rs.samples(a), rs.samples(b)
+	var ratios []float64
+	for i := range min(len(of), len(to)) {
+		ratios = append(ratios, of[i].perSecond()/to[i].perSecond())
 	}
-	return rs.of(a) / rs.of(b)
+	return medianOf(ratios)
 }

@@ -57,6 +57,19 @@ func (s *Sessions) Handler(next http.Handler) http.Handler {
 // request's context.
 type managerKey struct{ manager *sessionstore.Manager }
 
+// A requestContext carries the response writer that it is a part of.
+type requestContext struct {
+	context.Context
+	rw *responseWriter
+}
+
+func (c *requestContext) Value(key any) any {
+	if k, ok := key.(managerKey); ok && k.manager == c.rw.sessions.manager {
+		return c.rw
+	}
+	return c.Context.Value(key)
+}
+
 // writer returns the response writer that Handler made for this request, nil if none.
 func (s *Sessions) writer(ctx context.Context) *responseWriter {
 	w, _ := ctx.Value(managerKey{s.manager}).(*responseWriter)
@@ -85,8 +98,8 @@ func (s *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Reque
 	if h := w.Header(); len(h) > 0 {
 		rw.before = h.Clone()
 	}
-	ctx = context.WithValue(sessionstore.NewContext(ctx, session), managerKey{s.manager}, rw)
-	r = r.WithContext(ctx)
+	rw.ctx = requestContext{sessionstore.NewContext(ctx, session), rw}
+	r = r.WithContext(&rw.ctx)
 	rw.r = r
 	returned := false
 	defer func() {

@@ -27,7 +27,8 @@ const (
 // (P1). Everything that sends such a byte, or lets one be sent, asks commit first.
 type responseWriter struct {
 	w        http.ResponseWriter
-	r        *http.Request // as the wrapped handler got it
+	r        *http.Request  // as the wrapped handler got it
+	ctx      requestContext // r's
 	sessions *Sessions
 	session  *sessionstore.Session
 	token    sessionstore.Token // the client's, zero if it has none that is valid

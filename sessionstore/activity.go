@@ -232,9 +232,12 @@ func (m *Manager) touch(ctx context.Context, batch []*activity) error {
 // where nobody calls Flush, for sessions whose own idle timeout is too short for the
 // application's touch interval, and for those that would expire before the next Flush:
 // intervals are up to a quarter longer, and a flush takes its time.
-func (m *Manager) touchNow(ctx context.Context, sn *snapshot) {
+//
+// flushed says that Flush is being called. Then the request's beginning can stand for
+// the present: a request that goes on for long is met by the next Flush.
+func (m *Manager) touchNow(ctx context.Context, sn *snapshot, flushed bool) {
 	a, interval := sn.activity, m.cfg.TouchInterval
-	if m.ids.Live() && !m.needsOwnTouches(sn.info.Idle) && !sn.expired(m.now()+interval+interval/2) {
+	if flushed && !m.needsOwnTouches(sn.info.Idle) && !sn.expired(time.Duration(a.begun.Load())+interval+interval/2) {
 		return
 	}
 	if sn.info.Idle > 0 {

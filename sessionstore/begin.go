@@ -38,7 +38,7 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 	if !claim.Fresh && m.cfg.Freshness == Causal {
 		if sn := m.cache.get(id); sn != nil && m.mayAnswer(sn, hash, claim.Version, start) {
 			m.stats.hits.Add(1)
-			m.claim(s, claim, hash, sn, SourceCache)
+			m.claim(s, claim, hash, sn, SourceCache, start)
 			return s, nil // P10
 		}
 	}
@@ -53,7 +53,7 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 	sn, sibling, err := ask(ctx, id)
 	switch {
 	case err == nil && equalHash(sn.hash, hash):
-		m.claim(s, claim, hash, sn, SourceDatabase)
+		m.claim(s, claim, hash, sn, SourceDatabase, m.now())
 	case errors.Is(err, ErrSibling) && equalHash(sibling.SecretHash, hash):
 		s.token, s.hash, s.joins = claim.Token, hash, true
 	case err == nil || errors.Is(err, ErrNotFound):
@@ -62,7 +62,7 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 		if sn = m.standIn(ctx, claim, hash, err); sn == nil {
 			return nil, err
 		}
-		m.claim(s, claim, hash, sn, SourceOutage)
+		m.claim(s, claim, hash, sn, SourceOutage, m.now())
 	}
 	return s, nil
 }
@@ -78,11 +78,13 @@ func (m *Manager) mayAnswer(sn *snapshot, hash SecretHash, told Version, now tim
 
 func equalHash(a, b SecretHash) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
 
-// claim gives the session the snapshot it has proven to own.
-func (m *Manager) claim(s *Session, claim Claim, hash SecretHash, sn *snapshot, source Source) {
+// claim gives the session the snapshot it has proven to own. now is the time.
+func (m *Manager) claim(s *Session, claim Claim, hash SecretHash, sn *snapshot, source Source, now time.Duration) {
 	s.token, s.hash, s.told = claim.Token, hash, claim.Version
 	s.base, s.source = sn, source
-	s.enter(sn.activity, sn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enterLocked(sn.activity, sn, now)
 }
 
 // Release ends the request's use of the session. It must be called once for each

@@ -32,7 +32,7 @@ type Receipt struct {
 func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 	s.mu.Lock()
 	idle := s.pending.isEmpty()
-	base, sealed, outage := s.base, s.sealed, s.source == SourceOutage
+	base, sealed, source := s.base, s.sealed, s.source
 	s.mu.Unlock()
 	if !idle {
 		if err := m.save(ctx, s); err != nil {
@@ -43,9 +43,10 @@ func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 		}
 	}
 	var moved Token
-	if !sealed && !outage { // else the database would be asked in vain once more
+	if !sealed && source != SourceOutage { // else the database would be asked in vain once more
 		if idle && base != nil {
-			m.touchNow(ctx, base)
+			flushed := source == SourceCache || m.ids.Live() // a cached copy answers only then
+			m.touchNow(ctx, base, flushed)
 		}
 		moved = m.moved(ctx, s)
 	}
@@ -136,7 +137,8 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 		s.mu.Unlock()
 		return nil, p.err
 	}
-	s.writing, s.pending = p, pending{}
+	writing := p
+	s.writing, s.pending = &writing, pending{}
 	w := &write{
 		pending: p, base: s.base, hash: s.hash, token: s.token,
 		joins: s.joins, sealed: s.sealed, superseded: s.superseded,
@@ -159,7 +161,7 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.writing = pending{}
+	s.writing = nil
 	s.edits++
 	if w.tooLate && err == nil {
 		err = ErrTooLate
@@ -242,7 +244,7 @@ func (s *Session) installLocked(w *write) {
 	}
 	s.joins = false
 	s.base = after
-	s.enterLocked(after.activity, after)
+	s.enterLocked(after.activity, after, s.m.now())
 	s.keepLocked() // its timeout may be another now
 	s.rebaseLocked()
 }

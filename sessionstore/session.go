@@ -51,29 +51,29 @@ func (s Source) String() string {
 // [FromContext] and [Manager.Begin].
 type Session struct {
 	m        *Manager
-	detached bool // belongs to no request: what listeners read from
-
 	commitMu sync.Mutex // one commit at a time; taken before mu
 
 	mu       sync.Mutex // guards what follows
 	token    Token      // what the client holds, or will be given; zero until an ID is needed
 	hash     SecretHash // of the token the client has presented; zero if none
 	told     Version    // the version the client was last told of
-	joins    bool       // nothing is stored here, but hash was proven by a sibling application
 	base     *snapshot  // what is stored, nil if nothing
 	source   Source
 	previous time.Duration // when the request before began on this node, 0 if unknown
 	entered  *activity     // the session this request is counted as using
 	keeper   *time.Timer   // touches it while the request runs, nil if Flush is enough
-	released bool          // the request is over: it is counted no more
 
-	pending pending // changes since the last commit
-	writing pending // changes that a commit is writing now
-	edits   uint64  // counts changes to pending
+	pending pending  // changes since the last commit
+	writing *pending // changes that a commit is writing now, nil if none is
+	edits   uint64   // counts changes to pending
+	receipt Receipt  // what the client has to be told and was not yet
 
-	superseded bool    // another request renewed the session; this one sees its old view
-	sealed     bool    // the response has begun: the client can be told nothing more
-	receipt    Receipt // what the client has to be told and was not yet
+	// Together, because each request has a Session: this makes it smaller.
+	detached   bool // belongs to no request: what listeners read from; never changes
+	joins      bool // nothing is stored here, but hash was proven by a sibling application
+	released   bool // the request is over: it is counted no more
+	superseded bool // another request renewed the session; this one sees its old view
+	sealed     bool // the response has begun: the client can be told nothing more
 }
 
 // ID returns the session's ID. Asking a session that is not stored yet reserves
@@ -138,7 +138,7 @@ func (s *Session) principalLocked() string {
 	switch {
 	case s.pending.principal != nil:
 		return *s.pending.principal
-	case s.writing.principal != nil:
+	case s.writing != nil && s.writing.principal != nil:
 		return *s.writing.principal
 	case s.base != nil:
 		return s.base.info.Principal
@@ -272,7 +272,7 @@ func (s *Session) Names() iter.Seq[string] {
 			names = append(names, a.name)
 		}
 	}
-	for _, p := range []*pending{&s.writing, &s.pending} {
+	for _, p := range s.changesLocked() {
 		for name := range p.attrs {
 			if _, present, _ := s.changedLocked(name); present {
 				names = append(names, name)
@@ -283,9 +283,20 @@ func (s *Session) Names() iter.Seq[string] {
 	return slices.Values(slices.Compact(names))
 }
 
+// unchanged stands for changes where there are none. Nobody writes to it.
+var unchanged pending
+
+// changesLocked returns what this request has changed, the latest changes first.
+func (s *Session) changesLocked() [2]*pending {
+	if s.writing == nil {
+		return [...]*pending{&s.pending, &unchanged}
+	}
+	return [...]*pending{&s.pending, s.writing}
+}
+
 // changedLocked returns what this request made of an attribute.
 func (s *Session) changedLocked(name string) (data []byte, present, changed bool) {
-	for _, p := range []*pending{&s.pending, &s.writing} {
+	for _, p := range s.changesLocked() {
 		if c, ok := p.attrs[name]; ok {
 			return c.data, c.present, true
 		}
@@ -327,7 +338,7 @@ func (s *Session) Done() <-chan struct{} {
 	if s.entered == nil {
 		// Nothing is stored yet: count it as used from here on, so that the commit
 		// that stores it finds the same activity.
-		s.enterLocked(s.m.activities.of(s.idLocked(), s.base), nil)
+		s.enterLocked(s.m.activities.of(s.idLocked(), s.base), nil, s.m.now())
 	}
 	if s.entered == nil {
 		return nil // the request is over
@@ -405,20 +416,14 @@ func (s *Session) rebaseLocked() {
 	s.edits++
 }
 
-// enter counts the request as using the session.
-func (s *Session) enter(a *activity, sn *snapshot) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.enterLocked(a, sn)
-}
-
-func (s *Session) enterLocked(a *activity, sn *snapshot) {
+// enterLocked counts the request as using the session.
+func (s *Session) enterLocked(a *activity, sn *snapshot, now time.Duration) {
 	if s.entered == a || s.released {
 		return
 	}
 	s.leaveLocked()
 	s.entered = a
-	previous := s.m.activities.enter(a, s.m.now())
+	previous := s.m.activities.enter(a, now)
 	if sn != nil {
 		s.previous = previous
 	}
