@@ -24,15 +24,16 @@ const ballastBytes = 64 << 20
 
 // A bench is one run of the command.
 type bench struct {
-	rounds   int
-	slice    time.Duration // of one contestant in one round
-	out      string        // directory of the results
-	note     string        // what the reader of the results should know
-	records  int           // how many sessions, where a mode is about many
-	duration time.Duration // of the soak
-	only     string        // the only database, "" for both
-	parts    string        // the parts of the comparison, "" for all
-	profile  string        // file to write a CPU profile to
+	rounds    int
+	slice     time.Duration // of one contestant in one round
+	sweepTime time.Duration
+	out       string        // directory of the results
+	note      string        // what the reader of the results should know
+	records   int           // how many sessions, where a mode is about many
+	duration  time.Duration // of the soak
+	only      string        // the only database, "" for both
+	parts     string        // the parts of the comparison, "" for all
+	profile   string        // file to write a CPU profile to
 
 	databases []*database
 	ballast   []byte
@@ -59,6 +60,7 @@ func main() {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.IntVar(&b.rounds, "rounds", 15, "rounds of each comparison")
 	flags.DurationVar(&b.slice, "slice", 400*time.Millisecond, "how long each contestant runs in a round")
+	flags.DurationVar(&b.sweepTime, "sweeptime", 0, "how long a sweeping transaction is to take (default that of idmanager.Config)")
 	flags.StringVar(&b.out, "out", "results", "directory to write the results to")
 	flags.StringVar(&b.note, "note", "", "a remark to put into the results")
 	flags.IntVar(&b.records, "records", 0, "how many sessions, saves or expired sessions, where a mode is about many")

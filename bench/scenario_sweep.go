@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -94,7 +95,7 @@ func (b *bench) sweepOn(ctx context.Context, d *database) (*section, error) {
 	if err := d.forgetStatements(ctx); err != nil {
 		return nil, err
 	}
-	sweeper, err := d.node(ctx, &idmanager.Config{SweepInterval: 10 * time.Millisecond}, nil, holdfastShop)
+	sweeper, err := d.node(ctx, &idmanager.Config{SweepInterval: 10 * time.Millisecond, SweepTime: b.sweepTime}, nil, holdfastShop)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +133,8 @@ func (b *bench) sweepOn(ctx context.Context, d *database) (*section, error) {
 	}
 	return &section{
 		title: fmt.Sprintf("%s expired sessions swept beside live traffic, %s", number(float64(b.records), 0), d.kind),
-		text: fmt.Sprintf("%d clients save, each about every %v. Swept in %.1f s: %s sessions per second, by one node with no listeners. Longest statement meanwhile: %s.",
-			sweepClients, sweepPace, took.Seconds(), number(perSecond, 0), duration(longest)),
+		text: fmt.Sprintf("%d clients save, each about every %v. Swept in %.1f s: %s sessions per second, by one node with no listeners, in transactions of about %v. Longest statement meanwhile: %s.",
+			sweepClients, sweepPace, took.Seconds(), number(perSecond, 0), cmp.Or(b.sweepTime, idmanager.DefaultSweepTime), duration(longest)),
 		columns: []string{"", "saves", "p50", "p99", "longest", "failed"},
 		rows: [][]string{
 			row("without the sweep, before", before, failedBefore),

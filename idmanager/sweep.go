@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// sweepStart is how many records a process's first sweeping transaction looks at.
-	sweepStart = 64
+	// sweepShare is how many times longer than the shortest so far a transaction may
+	// always be, whatever SweepTime says: beginning and committing one takes MySQL some
+	// milliseconds, and nothing would be left for the records.
+	sweepShare = 2
 
 	// sweepRest is how long the sweep rests after a transaction, as a part of the time
 	// that took. A busy database takes longer, and so gets more rest.
@@ -19,7 +21,7 @@ const (
 
 // runSweep removes expired sessions at every interval.
 func (m *Manager) runSweep(ctx context.Context) {
-	p := &pace{size: min(sweepStart, m.cfg.SweepBatch), most: m.cfg.SweepBatch, aim: m.cfg.SweepTime}
+	p := &pace{size: 1, most: m.cfg.SweepBatch, aim: m.cfg.SweepTime}
 	every(ctx, m.cfg.SweepInterval, func() {
 		if err := m.sweep(ctx, p); err != nil && ctx.Err() == nil {
 			m.cfg.Logger.Warn("sweep of expired sessions failed", slog.Any("error", err))
@@ -54,9 +56,10 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 
 // sweepOf says what a process with these applications sweeps.
 func (m *Manager) sweepOf(apps []sessionstore.Application, id sessionstore.ID, limit int) sessionstore.Sweep {
-	sweep := sessionstore.Sweep{ID: id, Orphans: max(0, m.cfg.OrphanAge), Limit: limit}
+	sweep := sessionstore.Sweep{ID: id, Orphans: max(0, m.cfg.OrphanAge), Limit: limit, OmitData: true}
 	for _, app := range apps {
 		sweep.Apps = append(sweep.Apps, app.Name)
+		sweep.OmitData = sweep.OmitData && !app.NeedsData
 	}
 	return sweep
 }
@@ -64,15 +67,20 @@ func (m *Manager) sweepOf(apps []sessionstore.Application, id sessionstore.ID, l
 // A pace finds out how many records a sweeping transaction can look at in the time
 // that it is to take.
 type pace struct {
-	size int // of the next batch
-	most int
-	aim  time.Duration
+	size     int // of the next batch; the first is of 1
+	most     int
+	aim      time.Duration
+	shortest time.Duration // that a full batch has taken, 0 before the first
 }
 
 // done judges a full batch by the time it took. One that was much too quick or too
 // slow may have been an exception, so the next is at most twice or half as large.
 func (p *pace) done(took time.Duration) {
-	size := float64(p.size) * float64(p.aim) / float64(max(took, 1))
+	took = max(took, 1)
+	if p.shortest == 0 || took < p.shortest {
+		p.shortest = took
+	}
+	size := float64(p.size) * float64(max(p.aim, sweepShare*p.shortest)) / float64(took)
 	p.size = int(min(max(size, float64(p.size)/2), float64(2*p.size), float64(p.most)))
 	p.size = max(p.size, 1)
 }

@@ -19,10 +19,13 @@ import (
 type backlog struct {
 	sessionstore.Backend
 
+	overhead time.Duration // of each batch
+
 	mu      sync.Mutex // guards what follows
 	perRow  time.Duration
 	refuse  error
 	batches []sweepBatch
+	omitted bool // the last one was asked to omit data
 }
 
 type sweepBatch struct {
@@ -35,9 +38,10 @@ func (b *backlog) DeleteExpired(_ context.Context, sweep sessionstore.Sweep) ([]
 	perRow, refuse := b.perRow, b.refuse
 	b.mu.Unlock()
 	begun := time.Now()
-	time.Sleep(time.Duration(sweep.Limit) * perRow)
+	time.Sleep(b.overhead + time.Duration(sweep.Limit)*perRow)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.omitted = sweep.OmitData
 	b.batches = append(b.batches, sweepBatch{sweep.Limit, begun, time.Now()})
 	return nil, true, refuse
 }
@@ -65,16 +69,57 @@ func (b *backlog) sweepFor(d time.Duration) []sweepBatch {
 // startSweep runs a node on a backlog and lets the first interval pass.
 func startSweep(t *testing.T, perRow time.Duration, cfg idmanager.Config) *backlog {
 	b := &backlog{Backend: membackend.New(), perRow: perRow}
+	b.start(t, cfg)
+	return b
+}
+
+func (b *backlog) start(t *testing.T, cfg idmanager.Config, listeners ...sessionstore.Listener) {
 	m := newManager(t, b, cfg)
-	if _, err := sessionstore.New(m, "app", &sessionstore.Config{Logger: quiet}); err != nil {
-		t.Fatal(err)
+	for _, app := range []string{"app", "other"} {
+		if _, err := sessionstore.New(m, app, &sessionstore.Config{Logger: quiet, Listeners: listeners}); err != nil {
+			t.Fatal(err)
+		}
+		listeners = nil // only the first application's
 	}
 	go m.Run(t.Context())
 	t.Cleanup(func() { m.Shutdown(context.Background()) })
 	for len(b.seen()) == 0 {
 		time.Sleep(time.Second)
 	}
-	return b
+}
+
+func TestSweepLeavesTimeBesideTheOverhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const overhead = 10 * time.Millisecond
+		b := &backlog{Backend: membackend.New(), perRow: 100 * time.Microsecond, overhead: overhead}
+		b.start(t, idmanager.Config{SweepTime: time.Millisecond})
+		batches := b.sweepFor(10 * time.Second)
+		last := batches[len(batches)-1]
+		if took := last.end.Sub(last.begun); took < 2*overhead || took > 3*overhead {
+			t.Errorf("with an overhead of %v a batch of %d takes %v", overhead, last.size, took)
+		}
+	})
+}
+
+func TestSweepAsksForDataThatIsListenedFor(t *testing.T) {
+	for name, test := range map[string]struct {
+		listener sessionstore.Listener
+		omits    bool
+	}{
+		"none":      {sessionstore.Listener{}, true},
+		"created":   {sessionstore.Listener{Created: func(context.Context, sessionstore.SessionEvent) {}}, true},
+		"destroyed": {sessionstore.Listener{Destroyed: func(context.Context, sessionstore.SessionEvent) {}}, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := &backlog{Backend: membackend.New(), perRow: time.Millisecond}
+			b.start(t, idmanager.Config{}, test.listener)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.omitted != test.omits {
+				t.Errorf("%s: the sweep omits data: %t, want %t", name, b.omitted, test.omits)
+			}
+		})
+	}
 }
 
 func TestSweepBatchesTakeAboutSweepTime(t *testing.T) {
@@ -122,7 +167,7 @@ func TestSweepRestsBetweenBatches(t *testing.T) {
 func TestSweepBatchIsAnUpperBound(t *testing.T) {
 	for _, most := range []int{10, 500} {
 		synctest.Test(t, func(t *testing.T) {
-			b := startSweep(t, 10*time.Microsecond, idmanager.Config{SweepBatch: most})
+			b := startSweep(t, 10*time.Microsecond, idmanager.Config{SweepBatch: most, SweepTime: 10 * time.Millisecond})
 			b.sweepFor(time.Second)
 			all := b.seen()
 			for _, batch := range all {
@@ -139,7 +184,7 @@ func TestSweepBatchIsAnUpperBound(t *testing.T) {
 
 func TestSweepAsksForLessAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startSweep(t, 5*time.Microsecond, idmanager.Config{SweepBatch: 1000})
+		b := startSweep(t, 5*time.Microsecond, idmanager.Config{SweepBatch: 1000, SweepTime: 10 * time.Millisecond})
 		b.become(5*time.Microsecond, errors.New("too much"))
 		b.sweepFor(time.Second)                // the batch that was under way
 		failed := b.sweepFor(20 * time.Minute) // one batch in each interval

@@ -53,6 +53,8 @@ type Application struct {
 	Stale func(id ID, version Version)
 	// Reset drops all copies: what happened to them meanwhile is unknown.
 	Reset func()
+	// NeedsData says that Ended wants records with their Data.
+	NeedsData bool
 	// Ended announces records of this application that the caller has removed
 	// from the database.
 	Ended func(ctx context.Context, removed []*Record, cause Cause)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 )
 
 // A Listener is told what happened to the sessions of one application. Any of
@@ -81,6 +82,11 @@ func (m *Manager) notifyRenewed(ctx context.Context, snap *snapshot) {
 			l.Renewed(ctx, ev)
 		}
 	})
+}
+
+// hearsEnds reports whether a listener wants to know of sessions that ended.
+func (m *Manager) hearsEnds() bool {
+	return slices.ContainsFunc(m.cfg.Listeners, func(l Listener) bool { return l.Destroyed != nil })
 }
 
 func (m *Manager) notifyDestroyed(ctx context.Context, snap *snapshot, cause Cause) {

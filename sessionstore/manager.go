@@ -59,6 +59,7 @@ func New(ids IDManager, app string, cfg *Config) (*Manager, error) {
 		Forget:        m.forget,
 		Stale:         m.stale,
 		Reset:         m.cache.reset,
+		NeedsData:     m.hearsEnds(),
 		Ended:         m.ended,
 	})
 	if err != nil {
@@ -142,8 +143,8 @@ func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 	for _, rec := range removed {
 		m.forget(rec.Key.ID, true)
 		m.stats.destroyed.Add(1)
-		if len(m.cfg.Listeners) == 0 {
-			continue // nobody looks at what it held
+		if !m.hearsEnds() {
+			continue
 		}
 		sn := m.loaded(rec, m.now(), nil)
 		m.notifyDestroyed(ctx, sn, cause)

@@ -168,4 +168,7 @@ type Sweep struct {
 	Orphans time.Duration
 	// Limit is the most records that one call looks at, at least 1.
 	Limit int
+	// OmitData says that nobody will look at the Data of the records removed: a
+	// backend may return them without.
+	OmitData bool
 }

@@ -31,7 +31,7 @@ func (s *swept) add(scan Scan) error {
 func (b *Backend) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) (removed []*sessionstore.Record, more bool, err error) {
 	a := args{
 		"id": b.dialect.ID(sweep.ID), "apps": b.listTexts(sweep.Apps),
-		"orphans": int64(math.MaxInt64), "limit": int64(max(sweep.Limit, 1)),
+		"orphans": int64(math.MaxInt64), "limit": int64(max(sweep.Limit, 1)), "omits": sweep.OmitData,
 	}
 	if sweep.Orphans > 0 {
 		a["orphans"] = sweep.Orphans.Microseconds()

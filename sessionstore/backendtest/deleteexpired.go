@@ -16,6 +16,14 @@ var deleteExpiredSubtests = []subtest{
 		c.advance(idle)
 		c.expectSweptAs(rec)
 	}},
+	{"may be told to omit data", "OmitData says that nobody will look at the Data of the records removed", func(c *check) {
+		one, other := c.created(c.name("app")), c.created(c.name("app"))
+		c.advance(idle)
+		sweep := sessionstore.Sweep{ID: one.Key.ID, Apps: []string{one.Key.App, other.Key.App}, Limit: 10, OmitData: true}
+		c.expectKeys("DeleteExpired for an ID, without data", keysOf(c.sweepAfter(sweepSlack, sweep)), one.Key)
+		sweep.ID = sessionstore.ID{}
+		c.expectKeys("DeleteExpired without data", keysOf(c.sweep(sweep)), other.Key)
+	}},
 	{"removes what it returns", sweepSentence, func(c *check) {
 		recs := c.siblings(2)
 		c.advance(idle)

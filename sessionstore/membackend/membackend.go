@@ -258,7 +258,11 @@ func (b *Backend) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) (
 				return removed, true, nil
 			}
 			b.removeLocked(r)
-			removed = append(removed, copyOf(r, now))
+			last := copyOf(r, now)
+			if sweep.OmitData {
+				last.Data = nil
+			}
+			removed = append(removed, last)
 		}
 	}
 	return removed, false, nil

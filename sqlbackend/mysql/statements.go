@@ -18,7 +18,8 @@ var snippets = map[string]string{
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
 		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', proof CHAR(64) PATH '$.proof')) AS r`,
 	"is_listed":  `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
-	"app_listed": `JSON_CONTAINS(@apps, JSON_QUOTE(HEX(s.app)))`,
+	// The list is one of quoted hexadecimal digits; JSON_CONTAINS parses it for each row.
+	"app_listed": `LOCATE(CONCAT('"', HEX(s.app), '"'), @apps) > 0`,
 
 	// MySQL cannot lock a list and wants to be told so; MariaDB does not know OF, and
 	// skips comments meant for MySQL's 8.
@@ -143,7 +144,7 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	// Forced, because with a large backlog a scan of the table looks cheaper, and
 	// would lock it.
 	SelectDue: `
-SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} THEN s.data END
+SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END
 FROM {sessions} AS s FORCE INDEX ({prefix}sessions_expiry_idx)
 WHERE s.expiry_slot <= {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.expiry_slot
@@ -151,7 +152,7 @@ LIMIT @limit
 FOR UPDATE SKIP LOCKED`,
 
 	SelectExpired: `
-SELECT {columns}, {now}, s.data
+SELECT {columns}, {now}, CASE WHEN NOT @omits THEN s.data END
 FROM {sessions} AS s
 WHERE s.id = @id AND s.expires_at <= {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.app

@@ -204,12 +204,12 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	DELETE FROM {sessions} AS s
 	USING unnest(ARRAY(SELECT d.id FROM due AS d WHERE d.expired), ARRAY(SELECT d.app FROM due AS d WHERE d.expired)) AS r(id, app)
 	WHERE s.id = r.id AND s.app = r.app
-	RETURNING s.*
+	RETURNING {columns}, CASE WHEN NOT @omits::boolean THEN s.data END AS data
 ), moved AS (
 	UPDATE {sessions} AS s SET expiry_slot = s.expires_at
 	FROM unnest(ARRAY(SELECT d.id FROM due AS d WHERE NOT d.expired), ARRAY(SELECT d.app FROM due AS d WHERE NOT d.expired)) AS r(id, app)
 	WHERE s.id = r.id AND s.app = r.app
-	RETURNING s.*
+	RETURNING {columns}
 )
 SELECT {columns}, {clock}, s.data FROM removed AS s
 UNION ALL
@@ -217,7 +217,7 @@ SELECT {columns}, {clock}, NULL FROM moved AS s`,
 
 	SelectExpired: `
 {with_clock}
-SELECT {columns}, {clock}, s.data
+SELECT {columns}, {clock}, CASE WHEN NOT @omits::boolean THEN s.data END
 FROM {sessions} AS s
 WHERE s.id = @id::uuid AND s.expires_at <= {clock}
 	AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)
