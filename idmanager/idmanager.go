@@ -20,7 +20,7 @@ import (
 const (
 	DefaultSweepInterval = time.Minute
 	DefaultSweepBatch    = 2048
-	DefaultSweepTime     = 3 * time.Millisecond
+	DefaultSweepTime     = 2500 * time.Microsecond
 	DefaultOrphanAge     = time.Hour
 	DefaultTimeout       = 5 * time.Second
 
@@ -49,7 +49,7 @@ type Config struct {
 	// as long as the shortest so far. How many records it looks at follows from that and
 	// from how quick the database was so far. After each the sweep rests half as long as
 	// it took: the busier the database, the longer. A shorter time harms others less and
-	// sweeps less per second. Defaults to 3 milliseconds.
+	// sweeps less per second. Defaults to 2.5 milliseconds.
 	SweepTime time.Duration
 
 	// SweepBatch is the most records that one sweeping transaction looks at, however

@@ -190,11 +190,11 @@ WHERE s.principal = @principal::text AND s.principal <> '' AND (@app::text = '' 
 	AND s.expires_at > {now}
 ORDER BY s.accessed_at DESC, s.id, s.app`,
 
-	// Arrays hide the number of rows from the planner, which would otherwise read the
-	// whole table to find so many.
+	// A locked row stays in its place until the end. Arrays let it be found there, without
+	// an index, and hide the number of rows from the planner.
 	SweepDue: `
 {with_clock}, due AS MATERIALIZED (
-	SELECT s.id, s.app, s.expires_at <= {clock} AS expired
+	SELECT s.ctid AS place, s.expires_at <= {clock} AS expired
 	FROM {sessions} AS s
 	WHERE s.expiry_slot <= {clock} AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)
 	ORDER BY s.expiry_slot
@@ -202,13 +202,11 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	FOR UPDATE OF s SKIP LOCKED
 ), removed AS (
 	DELETE FROM {sessions} AS s
-	USING unnest(ARRAY(SELECT d.id FROM due AS d WHERE d.expired), ARRAY(SELECT d.app FROM due AS d WHERE d.expired)) AS r(id, app)
-	WHERE s.id = r.id AND s.app = r.app
+	WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM due AS d WHERE d.expired))
 	RETURNING {columns}, CASE WHEN NOT @omits::boolean THEN s.data END AS data
 ), moved AS (
 	UPDATE {sessions} AS s SET expiry_slot = s.expires_at
-	FROM unnest(ARRAY(SELECT d.id FROM due AS d WHERE NOT d.expired), ARRAY(SELECT d.app FROM due AS d WHERE NOT d.expired)) AS r(id, app)
-	WHERE s.id = r.id AND s.app = r.app
+	WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM due AS d WHERE NOT d.expired))
 	RETURNING {columns}
 )
 SELECT {columns}, {clock}, s.data FROM removed AS s
