@@ -17,7 +17,7 @@ var snippets = map[string]string{
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
 		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', proof CHAR(64) PATH '$.proof')) AS r`,
-	"is_listed":  `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
+	"is_listed": `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
 	// The list is one of quoted hexadecimal digits; JSON_CONTAINS parses it for each row.
 	"app_listed": `LOCATE(CONCAT('"', HEX(s.app), '"'), @apps) > 0`,
 
