@@ -4,7 +4,7 @@ import "context"
 
 type contextKey struct{}
 
-// A sessionContext is what context.WithValue would return, at half the cost.
+// A sessionContext is what context.WithValue would return, in half the memory.
 type sessionContext struct {
 	context.Context
 	s *Session

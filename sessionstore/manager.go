@@ -140,10 +140,11 @@ func (m *Manager) stale(id ID, version Version) {
 
 // ended announces records that were removed from the database.
 func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
+	heard := m.hearsEnds()
 	for _, rec := range removed {
 		m.forget(rec.Key.ID, true)
 		m.stats.destroyed.Add(1)
-		if !m.hearsEnds() {
+		if !heard {
 			continue
 		}
 		sn := m.loaded(rec, m.now(), nil)
