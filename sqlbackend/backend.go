@@ -67,6 +67,8 @@ type Backend struct {
 	ran     atomic.Int64
 	polled  atomic.Int64
 	breaker breaker
+
+	sweepPosition sweepPosition
 }
 
 var (
@@ -229,12 +231,12 @@ type session struct {
 }
 
 func (s session) exec(ctx context.Context, st *statement, a args) (affected int64, err error) {
-	values, err := st.values(a)
+	text, values, err := st.with(a)
 	if err != nil {
 		return 0, err
 	}
 	s.ran.Add(1)
-	return s.q.Exec(ctx, st.text, values)
+	return s.q.Exec(ctx, text, values)
 }
 
 // execRows runs a statement that takes rows, of which there must be at least one.
@@ -248,12 +250,12 @@ func (s session) execRows(ctx context.Context, st *statement, rows []args, rest 
 }
 
 func (s session) query(ctx context.Context, st *statement, a args, row func(Scan) error) error {
-	values, err := st.values(a)
+	text, values, err := st.with(a)
 	if err != nil {
 		return err
 	}
 	s.ran.Add(1)
-	return s.q.Query(ctx, st.text, values, row)
+	return s.q.Query(ctx, text, values, row)
 }
 
 // queryRow scans the only row of an answer and reports whether there was one.

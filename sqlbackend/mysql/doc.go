@@ -8,7 +8,7 @@
 //
 // It asks nothing of the DSN, but for Galera: parseTime, loc, time_zone, charset,
 // clientFoundRows, multiStatements and the default isolation may be anything.
-// interpolateParams=true saves a round trip per statement.
+// interpolateParams=true saves a round trip for each statement that brings data.
 //
 // Package migrations makes the tables.
 //

@@ -53,6 +53,7 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		Snippets:     snippets,
 		Statements:   statements,
 		Consecutive:  true,
+		Literals:     true,
 		WriteAffects: 2, // ON DUPLICATE KEY UPDATE counts twice
 		Classify:     Classify,
 		ID:           func(id sessionstore.ID) any { return id[:] },

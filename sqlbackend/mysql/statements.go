@@ -17,7 +17,8 @@ var snippets = map[string]string{
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
 		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', proof CHAR(64) PATH '$.proof')) AS r`,
-	"is_listed": `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
+	"listed_keys": `JSON_TABLE(@rows, '$[*]' COLUMNS (id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app')) AS r`,
+	"is_listed":   `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
 	// The list is one of quoted hexadecimal digits; JSON_CONTAINS parses it for each row.
 	"app_listed": `LOCATE(CONCAT('"', HEX(s.app), '"'), @apps) > 0`,
 
@@ -127,7 +128,7 @@ FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)
 WHERE s.expires_at > {now}
 {for_update}`,
 
-	DeleteRows: `DELETE s FROM {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}`,
+	DeleteRows: `DELETE s FROM {listed_keys} STRAIGHT_JOIN {sessions} AS s ON {is_listed}`,
 
 	ListID: `
 SELECT {columns}, {now}
@@ -144,15 +145,15 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	// Forced, because with a large backlog a scan of the table looks cheaper, and
 	// would lock it.
 	SelectDue: `
-SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END
+SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END, s.expiry_slot
 FROM {sessions} AS s FORCE INDEX ({prefix}sessions_expiry_idx)
-WHERE s.expiry_slot <= {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
+WHERE s.expiry_slot BETWEEN @position AND {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.expiry_slot
 LIMIT @limit
 FOR UPDATE SKIP LOCKED`,
 
 	SelectExpired: `
-SELECT {columns}, {now}, CASE WHEN NOT @omits THEN s.data END
+SELECT {columns}, {now}, CASE WHEN NOT @omits THEN s.data END, s.expiry_slot
 FROM {sessions} AS s
 WHERE s.id = @id AND s.expires_at <= {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.app
@@ -160,7 +161,7 @@ LIMIT @limit
 FOR UPDATE SKIP LOCKED`,
 
 	MoveSlots: `
-UPDATE {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
+UPDATE {listed_keys} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
 SET s.expiry_slot = s.expires_at`,
 
 	SiblingVersions: `SELECT s.app, s.version FROM {sessions} AS s WHERE s.id = @id AND s.app <> @app ORDER BY s.app`,

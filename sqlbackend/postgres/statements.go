@@ -194,9 +194,9 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	// an index, and hide the number of rows from the planner.
 	SweepDue: `
 {with_clock}, due AS MATERIALIZED (
-	SELECT s.ctid AS place, s.expires_at <= {clock} AS expired
+	SELECT s.ctid AS place, s.expires_at <= {clock} AS expired, s.expiry_slot AS slot
 	FROM {sessions} AS s
-	WHERE s.expiry_slot <= {clock} AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)
+	WHERE s.expiry_slot BETWEEN @position::bigint AND {clock} AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)
 	ORDER BY s.expiry_slot
 	LIMIT @limit::bigint
 	FOR UPDATE OF s SKIP LOCKED
@@ -209,13 +209,13 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 	WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM due AS d WHERE NOT d.expired))
 	RETURNING {columns}
 )
-SELECT {columns}, {clock}, s.data FROM removed AS s
+SELECT {columns}, {clock}, s.data, (SELECT max(d.slot) FROM due AS d) FROM removed AS s
 UNION ALL
-SELECT {columns}, {clock}, NULL FROM moved AS s`,
+SELECT {columns}, {clock}, NULL, (SELECT max(d.slot) FROM due AS d) FROM moved AS s`,
 
 	SelectExpired: `
 {with_clock}
-SELECT {columns}, {clock}, CASE WHEN NOT @omits::boolean THEN s.data END
+SELECT {columns}, {clock}, CASE WHEN NOT @omits::boolean THEN s.data END, s.expiry_slot
 FROM {sessions} AS s
 WHERE s.id = @id::uuid AND s.expires_at <= {clock}
 	AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)

@@ -101,14 +101,14 @@ WHERE s.principal = @principal AND s.principal <> '' AND (@app = '' OR s.app = @
 ORDER BY s.accessed_at DESC, s.id, s.app`,
 
 	SelectDue: `
-SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END
+SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END, s.expiry_slot
 FROM {sessions} AS s
-WHERE s.expiry_slot <= {now} AND (hex(s.app) IN {listed_apps} OR s.expires_at <= {now} - @orphans)
+WHERE s.expiry_slot BETWEEN @position AND {now} AND (hex(s.app) IN {listed_apps} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.expiry_slot
 LIMIT @limit`,
 
 	SelectExpired: `
-SELECT {columns}, {now}, CASE WHEN NOT @omits THEN s.data END
+SELECT {columns}, {now}, CASE WHEN NOT @omits THEN s.data END, s.expiry_slot
 FROM {sessions} AS s
 WHERE s.id = @id AND s.expires_at <= {now} AND (hex(s.app) IN {listed_apps} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.app
