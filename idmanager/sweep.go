@@ -10,13 +10,18 @@ import (
 
 const (
 	// sweepShare is how many times longer than the shortest so far a transaction may
-	// always be, whatever SweepTime says: beginning and committing one takes MySQL some
+	// always be, whatever SweepTime says: beginning and committing one takes MySQL two
 	// milliseconds, and nothing would be left for the records.
-	sweepShare = 2
+	sweepShare = 3
 
-	// sweepRest is how long the sweep rests after a transaction, as a part of the time
-	// that took. A busy database takes longer, and so gets more rest.
-	sweepRest = 0.5
+	// sweepRest is how long the sweep rests at least after a transaction, as a part of the
+	// time that took. A busy database takes longer, and so gets more rest.
+	sweepRest = 0.1
+
+	// sweepRate bounds how many records a process looks at per second. A quick database
+	// could do several times as many, at the expense of others, and a million in half a
+	// minute will do.
+	sweepRate = 32_000
 )
 
 // runSweep removes expired sessions at every interval.
@@ -47,8 +52,9 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 		if !more {
 			return nil
 		}
+		rest := p.rest(took)
 		p.done(took)
-		if wait(ctx, time.Duration(sweepRest*float64(took))) != nil {
+		if wait(ctx, rest) != nil {
 			return nil
 		}
 	}
@@ -83,6 +89,12 @@ func (p *pace) done(took time.Duration) {
 	size := float64(p.size) * float64(max(p.aim, sweepShare*p.shortest)) / float64(took)
 	p.size = int(min(max(size, float64(p.size)/2), float64(2*p.size), float64(p.most)))
 	p.size = max(p.size, 1)
+}
+
+// rest returns how long to rest after a full batch that has taken so long.
+func (p *pace) rest(took time.Duration) time.Duration {
+	slowest := time.Duration(p.size) * time.Second / sweepRate
+	return max(time.Duration(sweepRest*float64(took)), slowest-took)
 }
 
 // failed makes the next batch smaller: this one may have been more than the
