@@ -23,24 +23,32 @@ type crowd struct {
 	token string // of the model
 }
 
-// The rows of a crowd have IDs that grow with their number, as version 7 UUIDs
-// grow with time, and end at random.
+// The rows of a crowd have IDs that grow with their number, as version 7 UUIDs grow
+// with time, and end at random. Their times are the model's, moved.
 const (
 	crowdPostgres = `
 INSERT INTO holdfast_sessions (id, app, secret_hash, version, principal, node,
 	created_at, accessed_at, expires_at, expiry_slot, idle, lifetime, data)
 SELECT (lpad(to_hex(i), 12, '0') || '70008000' || substr(encode(sha256(i::text::bytea), 'hex'), 1, 12))::uuid, app, secret_hash, version, principal, node,
-	created_at - $1::bigint, accessed_at - $1::bigint, expires_at - $1::bigint + i % 1000, expires_at - $1::bigint + i % 1000, idle, lifetime, data
-FROM holdfast_sessions, generate_series($2::bigint, $3::bigint) AS i
-WHERE id = $4::uuid`
+	created_at - ago, accessed_at - ago + used, expires_at - ago + used, expires_at - ago + used, idle, lifetime, data
+FROM holdfast_sessions, (
+	SELECT i, $3::bigint + $4::bigint * ($2::bigint - i) AS ago, i % 1000 + (-ln(1 - random()) * $5::float8)::bigint AS used
+	FROM generate_series($1::bigint, $2::bigint) AS i
+) AS times
+WHERE id = $6::uuid`
 
+	// Recursion also makes MySQL throw the dice once per row.
 	crowdMySQL = `
 INSERT INTO holdfast_sessions (id, app, secret_hash, version, principal, node,
 	created_at, accessed_at, expires_at, expiry_slot, idle, lifetime, data)
-WITH RECURSIVE numbers (i) AS (SELECT CAST(? AS SIGNED) UNION ALL SELECT i + 1 FROM numbers WHERE i < ?)
+WITH RECURSIVE numbers (i, dice) AS (
+	SELECT CAST(? AS SIGNED), RAND() UNION ALL SELECT i + 1, RAND() FROM numbers WHERE i < ?
+), times AS (
+	SELECT i, ? + ? * (? - i) AS ago, i % 1000 + ROUND(-LN(1 - dice) * ?) AS used FROM numbers
+)
 SELECT UNHEX(CONCAT(LPAD(HEX(i), 12, '0'), '70008000', SUBSTR(SHA2(i, 256), 1, 12))), app, secret_hash, version, principal, node,
-	created_at - ?, accessed_at - ?, expires_at - ? + i % 1000, expires_at - ? + i % 1000, idle, lifetime, data
-FROM numbers, holdfast_sessions
+	created_at - ago, accessed_at - ago + used, expires_at - ago + used, expires_at - ago + used, idle, lifetime, data
+FROM times, holdfast_sessions
 WHERE id = UNHEX(?)`
 
 	crowdBatch = 50_000
@@ -73,22 +81,27 @@ func newCrowd(d *database, c contestant) (*crowd, error) {
 	return nil, fmt.Errorf("%s set no session cookie", c.name)
 }
 
-// add inserts the rows from first to last, which expire as much earlier as they
-// are older.
-func (c *crowd) add(ctx context.Context, first, last int, older time.Duration) error {
+// A past says when the sessions of a crowd began and ended, compared with the model.
+type past struct {
+	older time.Duration // how much earlier the last one began
+	apart time.Duration // between one beginning and the next
+	used  time.Duration // on average, and distributed exponentially
+}
+
+// add inserts the rows from first to last.
+func (c *crowd) add(ctx context.Context, first, last int, p past) error {
 	raw, err := base64.RawURLEncoding.DecodeString(c.token)
 	if err != nil {
 		return err
 	}
 	model := hex.EncodeToString(raw[:16])
-	us := older.Microseconds()
 	batches := make(chan int)
 	filling, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	for range fillers {
 		wg.Go(func() {
-			if err := c.fill(filling, batches, last, us, model); err != nil {
+			if err := c.fill(filling, batches, last, p, model); err != nil {
 				cancel(err)
 			}
 		})
@@ -105,7 +118,7 @@ func (c *crowd) add(ctx context.Context, first, last int, older time.Duration) e
 }
 
 // fill inserts the batches of rows that begin at the numbers it is given.
-func (c *crowd) fill(ctx context.Context, batches <-chan int, last int, older int64, model string) error {
+func (c *crowd) fill(ctx context.Context, batches <-chan int, last int, p past, model string) error {
 	conn, err := c.d.raw.Conn(ctx)
 	if err != nil {
 		return err
@@ -126,10 +139,12 @@ func (c *crowd) fill(ctx context.Context, batches <-chan int, last int, older in
 	}
 	for first := range batches {
 		end := min(last, first+crowdBatch-1)
+		apart, used := p.apart.Microseconds(), p.used.Microseconds()
+		older := p.older.Microseconds() + apart*int64(last-end)
 		if c.d.kind == onMySQL {
-			_, err = conn.ExecContext(ctx, crowdMySQL, first, end, older, older, older, older, model)
+			_, err = conn.ExecContext(ctx, crowdMySQL, first, end, older, apart, end, used, model)
 		} else {
-			_, err = conn.ExecContext(ctx, crowdPostgres, older, first, end, model)
+			_, err = conn.ExecContext(ctx, crowdPostgres, first, end, older, apart, used, model)
 		}
 		if err != nil {
 			return err
@@ -141,8 +156,7 @@ func (c *crowd) fill(ctx context.Context, batches <-chan int, last int, older in
 // settle lets the database do what it would have done by itself after so many inserts.
 func (c *crowd) settle(ctx context.Context) error {
 	if c.d.kind == onMySQL {
-		_, err := c.d.raw.ExecContext(ctx, "ANALYZE TABLE holdfast_sessions")
-		return err
+		return c.settleMySQL(ctx)
 	}
 	for _, statement := range []string{"VACUUM ANALYZE holdfast_sessions", "CHECKPOINT"} {
 		if _, err := c.d.raw.ExecContext(ctx, statement); err != nil {
@@ -150,6 +164,28 @@ func (c *crowd) settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settleMySQL also lets InnoDB write the pages to their places, as CHECKPOINT does.
+func (c *crowd) settleMySQL(ctx context.Context) error {
+	for _, statement := range []string{"ANALYZE TABLE holdfast_sessions", "SET GLOBAL innodb_max_dirty_pages_pct = 0"} {
+		if _, err := c.d.raw.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	defer c.d.raw.ExecContext(context.WithoutCancel(ctx), "SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		dirty, err := c.d.number(ctx, "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Innodb_buffer_pool_pages_dirty'")
+		if err != nil {
+			return err
+		}
+		if dirty < 100 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("after 5 minutes, %.0f pages are still to be written", dirty)
+		}
+	}
 }
 
 // join gives a client the session of a row. It has not been told of any version,

@@ -27,6 +27,7 @@ type bench struct {
 	rounds    int
 	slice     time.Duration // of one contestant in one round
 	sweepTime time.Duration
+	visit     time.Duration
 	out       string        // directory of the results
 	note      string        // what the reader of the results should know
 	records   int           // how many sessions, where a mode is about many
@@ -61,6 +62,7 @@ func main() {
 	flags.IntVar(&b.rounds, "rounds", 15, "rounds of each comparison")
 	flags.DurationVar(&b.slice, "slice", 400*time.Millisecond, "how long each contestant runs in a round")
 	flags.DurationVar(&b.sweepTime, "sweeptime", 0, "how long a sweeping transaction is to take (default that of idmanager.Config)")
+	flags.DurationVar(&b.visit, "visit", 10*time.Minute, "how long the sessions that are swept were used, on average: if very long, they end in no order")
 	flags.StringVar(&b.out, "out", "results", "directory to write the results to")
 	flags.StringVar(&b.note, "note", "", "a remark to put into the results")
 	flags.IntVar(&b.records, "records", 0, "how many sessions, saves or expired sessions, where a mode is about many")

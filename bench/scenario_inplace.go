@@ -49,7 +49,7 @@ func (b *bench) hotUpdates(ctx context.Context, d *database) (*section, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := crowd.add(ctx, 1, inPlaceSessions, 0); err != nil {
+	if err := crowd.add(ctx, 1, inPlaceSessions, past{}); err != nil {
 		return nil, err
 	}
 	if err := crowd.settle(ctx); err != nil {

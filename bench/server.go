@@ -98,6 +98,9 @@ func (d *database) find(k serverKind) (string, error) {
 	resource, err := pool.RunWithOptions(&k.run, func(host *docker.HostConfig) {
 		host.AutoRemove = true
 		host.ShmSize = 1 << 30
+		// Where MySQL puts what a transaction writes to its log beyond 32 KB; the file
+		// systems that containers are made of can be slow.
+		host.Tmpfs = map[string]string{"/tmp": ""}
 	})
 	if err != nil {
 		return "", fmt.Errorf("start a container: %w; or name a server in %s", err, k.env)
