@@ -3,7 +3,7 @@ package sessionstore
 import (
 	"encoding/binary"
 	"math"
-	"sync/atomic"
+	"sync"
 
 	"github.com/maypok86/otter/v2"
 )
@@ -22,9 +22,60 @@ func (id ID) shard() int {
 // matters is lost by an eviction, since snapshots only repeat the database.
 type cache struct {
 	entries *otter.Cache[ID, *snapshot] // nil: nothing is cached
-	// epochs count the times a session of a shard was dropped. What was loaded or
-	// written before the drop must not be put back after it (P3, P6).
-	epochs [shards]atomic.Uint64
+	drops   [shards]drops
+}
+
+// drops are those of a shard. What was loaded or written before a session was
+// dropped must not be put back after it (P3, P6).
+type drops struct {
+	mu    sync.Mutex
+	count uint64 // the epoch of the shard
+	last  [8]drop
+}
+
+// A drop is of all snapshots of a session before a version.
+type drop struct {
+	id     ID
+	before Version
+}
+
+// whole is the version before which all are.
+const whole = Version(math.MaxInt64)
+
+func (ds *drops) epoch() uint64 {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return ds.count
+}
+
+func (ds *drops) add(d drop) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.last[ds.count%uint64(len(ds.last))] = d
+	ds.count++
+}
+
+// all drops every session of the shard.
+func (ds *drops) all() {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.count += uint64(len(ds.last)) + 1
+}
+
+// include reports whether a version of a session was dropped since epoch. Of more
+// drops than are remembered, any may have been the one.
+func (ds *drops) include(id ID, v Version, epoch uint64) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.count-epoch > uint64(len(ds.last)) {
+		return true
+	}
+	for i := epoch; i < ds.count; i++ {
+		if d := &ds.last[i%uint64(len(ds.last))]; d.id == id && v < d.before {
+			return true
+		}
+	}
+	return false
 }
 
 func newCache(bytes int64) (*cache, error) {
@@ -57,9 +108,9 @@ func (c *cache) get(id ID) *snapshot {
 }
 
 // epoch is to be read before the database is asked, and given to put.
-func (c *cache) epoch(id ID) uint64 { return c.epochs[id.shard()].Load() }
+func (c *cache) epoch(id ID) uint64 { return c.drops[id.shard()].epoch() }
 
-// put offers a snapshot. It stays out if a newer one is there, or if the session
+// put offers a snapshot. It stays out if a newer one is there, or if its version
 // was dropped since epoch.
 func (c *cache) put(sn *snapshot, epoch uint64) {
 	if c.entries == nil {
@@ -67,7 +118,7 @@ func (c *cache) put(sn *snapshot, epoch uint64) {
 	}
 	id := sn.info.ID
 	c.entries.Compute(id, func(old *snapshot, found bool) (*snapshot, otter.ComputeOp) {
-		if c.epoch(id) != epoch {
+		if c.drops[id.shard()].include(id, sn.info.Version, epoch) {
 			return old, otter.CancelOp
 		}
 		if found && (old.info.Version > sn.info.Version ||
@@ -79,19 +130,29 @@ func (c *cache) put(sn *snapshot, epoch uint64) {
 }
 
 // drop forgets a session, and what is on its way into the cache.
-func (c *cache) drop(id ID) {
-	// The order matters: a put that Compute lets in before Invalidate is removed
-	// by it, one that comes after it sees the new epoch.
-	c.epochs[id.shard()].Add(1)
-	if c.entries != nil {
-		c.entries.Invalidate(id)
+func (c *cache) drop(id ID) { c.outdate(id, whole) }
+
+// outdate forgets what is older than a version, and what of that is on its way into
+// the cache. A commit that is heard of before its own snapshot is here loses nothing.
+func (c *cache) outdate(id ID, v Version) {
+	// The order matters: a put that Compute lets in before the second step is
+	// removed by it, one that comes after it sees the first.
+	c.drops[id.shard()].add(drop{id, v})
+	if c.entries == nil {
+		return
 	}
+	c.entries.ComputeIfPresent(id, func(old *snapshot) (*snapshot, otter.ComputeOp) {
+		if old.info.Version < v {
+			return nil, otter.InvalidateOp
+		}
+		return old, otter.CancelOp
+	})
 }
 
 // doubt keeps what is known of a session from answering until the database has
 // confirmed it, and forgets what is on its way into the cache.
 func (c *cache) doubt(id ID) {
-	c.epochs[id.shard()].Add(1) // first, as in drop
+	c.drops[id.shard()].add(drop{id, whole}) // first, as in outdate
 	if c.entries == nil {
 		return
 	}
@@ -104,8 +165,8 @@ func (c *cache) doubt(id ID) {
 
 // reset forgets all sessions, and what is on its way into the cache.
 func (c *cache) reset() {
-	for i := range c.epochs {
-		c.epochs[i].Add(1)
+	for i := range c.drops {
+		c.drops[i].all()
 	}
 	if c.entries != nil {
 		c.entries.InvalidateAll()

@@ -134,7 +134,7 @@ func (m *Manager) forget(id ID, ended bool) {
 // stale drops what this node knows of a session if that is older than version.
 func (m *Manager) stale(id ID, version Version) {
 	if sn := m.cache.get(id); sn == nil || sn.info.Version < version {
-		m.cache.drop(id) // also what is on its way into the cache
+		m.cache.outdate(id, version) // also what is on its way into the cache
 	}
 }
 
