@@ -29,16 +29,17 @@ func (b *Backend) Availability() Availability { return b.breaker.availability() 
 func (b *Backend) retry(ctx context.Context, do func(context.Context) error) error {
 	inner, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	var last error
+	var last, earlier error
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
 		c, err := b.breaker.admit()
 		if err == nil {
 			var class Class
+			earlier = last
 			class, last = b.try(inner, c, do)
 			// A trial is not repeated: others are to follow, each holding its request shortly.
 			if !again(class, last, attempt) || class == Refused && c.trial && attempt == 1 {
-				return last
+				return following(earlier, last)
 			}
 		} else if last == nil {
 			return err
@@ -52,6 +53,15 @@ func (b *Backend) retry(ctx context.Context, do func(context.Context) error) err
 		}
 		wait = min(2*wait, longestWait)
 	}
+}
+
+// following says of an attempt that ran out of time why it was not the first.
+func following(earlier, err error) error {
+	if earlier == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	// Only what became of the last attempt can be asked of the error.
+	return fmt.Errorf("%w, after: %v", err, earlier)
 }
 
 // try runs a unit of work once, and reports what that says about the database.
