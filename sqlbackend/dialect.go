@@ -25,10 +25,11 @@ type Dialect struct {
 	// list is one text in JSON.
 	Arrays bool
 
-	// Literals says that a statement all of whose values are numbers, truth values and
-	// lists in JSON is sent as text that contains them: where a statement with values
-	// has to be prepared first, that saves a round trip. Needs placeholders that are
-	// question marks, and none elsewhere in the text.
+	// Literals says that a statement is sent as text that contains its values, bytes in
+	// hexadecimal as x'…', unless one is neither a number nor a truth value nor bytes,
+	// or that would be more than 256 KiB. Where a statement with values has to be
+	// prepared first, that saves a round trip. Needs placeholders that are question
+	// marks, and none elsewhere in the text.
 	Literals bool
 
 	// WriteAffects is how many rows WriteMany reports for each row that it changed.

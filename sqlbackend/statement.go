@@ -1,6 +1,7 @@
 package sqlbackend
 
 import (
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,7 +15,7 @@ type statement struct {
 	text   string // with rows: what stands before them
 	params []string
 
-	between []string // what stands around the values, if they may be written into it
+	literals bool // values may be written into it
 
 	row, tail             string // "" unless the statement takes rows
 	rowParams, tailParams []string
@@ -51,12 +52,12 @@ func (d *Dialect) compile(text string, names map[string]string) (*statement, err
 			return nil, fmt.Errorf("sqlbackend: dialect %s: parameters before rows", d.Name)
 		}
 		st.row, st.tail = d.number(row, &st.rowParams), d.number(tail, &st.tailParams)
-		return st, nil
+	} else {
+		st.text = d.number(text, &st.params)
 	}
-	st.text = d.number(text, &st.params)
-	if d.Literals && len(st.params) > 0 {
-		st.between = strings.Split(st.text, "?")
-		if len(st.between) != len(st.params)+1 {
+	if st.literals = d.Literals; st.literals {
+		n := len(st.params) + len(st.rowParams) + len(st.tailParams)
+		if strings.Count(st.text+st.row+st.tail, "?") != n {
 			return nil, fmt.Errorf("sqlbackend: dialect %s: a question mark that is no placeholder", d.Name)
 		}
 	}
@@ -95,12 +96,59 @@ type jsonList string
 // with returns the text and the values to send with it, none if all of them could be
 // written into the text.
 func (st *statement) with(a args) (text string, values []any, err error) {
-	values, err = st.values(a)
-	if err != nil || st.between == nil {
-		return st.text, values, err
+	if values, err = st.values(a); err != nil {
+		return "", nil, err
 	}
-	filled := []byte(st.between[0])
-	for i, v := range values {
+	text, values = st.fill(st.text, values)
+	return text, values, nil
+}
+
+// withRows is with for a statement that takes rows, at least one.
+func (st *statement) withRows(rows []args, rest args) (text string, values []any, err error) {
+	values = make([]any, 0, len(st.rowParams)*len(rows)+len(st.tailParams))
+	for _, row := range rows {
+		if values, err = appendValues(values, st.rowParams, row); err != nil {
+			return "", nil, err
+		}
+	}
+	if values, err = appendValues(values, st.tailParams, rest); err != nil {
+		return "", nil, err
+	}
+	text, values = st.fill(st.text+st.row+strings.Repeat(", "+st.row, len(rows)-1)+st.tail, values)
+	return text, values, nil
+}
+
+// literalBytes bounds the text that values are written into. Where there is much to
+// send anyway, a round trip more matters little, and twice the bytes do.
+const literalBytes = 256 << 10
+
+// fill writes values into the text, if that is allowed, all of them are of kinds whose
+// text is known, and it does not become too long. Bytes are written in hexadecimal, so
+// nothing in them needs escaping, whatever the connection's character set and mode.
+func (st *statement) fill(text string, values []any) (string, []any) {
+	if !st.literals || len(values) == 0 {
+		return text, values
+	}
+	size := len(text)
+	for _, v := range values {
+		switch v := v.(type) {
+		case int64, bool:
+			size += 20
+		case jsonList:
+			size += len(v) + 2
+		case []byte:
+			size += 2*len(v) + 3
+		default:
+			return text, values
+		}
+	}
+	if size > literalBytes {
+		return text, values
+	}
+	filled := make([]byte, 0, size)
+	for _, v := range values {
+		before, after, _ := strings.Cut(text, "?")
+		filled, text = append(filled, before...), after
 		switch v := v.(type) {
 		case int64:
 			filled = strconv.AppendInt(filled, v, 10)
@@ -108,25 +156,15 @@ func (st *statement) with(a args) (text string, values []any, err error) {
 			filled = strconv.AppendBool(filled, v)
 		case jsonList:
 			filled = append(append(append(filled, '\''), v...), '\'')
-		default:
-			return st.text, values, nil
-		}
-		filled = append(filled, st.between[i+1]...)
-	}
-	return string(filled), nil, nil
-}
-
-// withRows returns the text and the values of the statement with rows, at least one.
-func (st *statement) withRows(rows []args, rest args) (text string, values []any, err error) {
-	text = st.text + st.row + strings.Repeat(", "+st.row, len(rows)-1) + st.tail
-	values = make([]any, 0, len(st.rowParams)*len(rows)+len(st.tailParams))
-	for _, row := range rows {
-		if values, err = appendValues(values, st.rowParams, row); err != nil {
-			return "", nil, err
+		case []byte:
+			if v == nil {
+				filled = append(filled, "NULL"...)
+				continue
+			}
+			filled = append(hex.AppendEncode(append(filled, "x'"...), v), '\'')
 		}
 	}
-	values, err = appendValues(values, st.tailParams, rest)
-	return text, values, err
+	return string(append(filled, text...)), nil
 }
 
 func appendValues(values []any, params []string, a args) ([]any, error) {

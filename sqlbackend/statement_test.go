@@ -28,22 +28,47 @@ func TestCompileNumbersParameters(t *testing.T) {
 
 func TestLiteralsAreWrittenIntoTheText(t *testing.T) {
 	d := &Dialect{Literals: true}
-	st, err := d.compile("SELECT a FROM @rows WHERE b < @limit AND NOT @omits AND c = @limit", nil)
+	st, err := d.compile("SELECT a FROM @rows WHERE b < @limit AND NOT @omits AND c = @limit AND d = @data", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := args{"rows": jsonList(`["AB"]`), "limit": int64(-7), "omits": true}
+	a := args{"rows": jsonList(`["AB"]`), "limit": int64(-7), "omits": true, "data": []byte("it's \\ ? \xff")}
 	text, values, err := st.with(a)
-	if want := `SELECT a FROM '["AB"]' WHERE b < -7 AND NOT true AND c = -7`; text != want || len(values) > 0 || err != nil {
+	if want := `SELECT a FROM '["AB"]' WHERE b < -7 AND NOT true AND c = -7 AND d = x'69742773205c203f20ff'`; text != want || len(values) > 0 || err != nil {
 		t.Errorf("%s, %v, %v; want %s", text, values, err, want)
 	}
-	a["rows"] = "a text of somebody's" // of which nothing is known
-	text, values, err = st.with(a)
-	if text != st.text || len(values) != 4 || err != nil {
-		t.Errorf("%s, %v, %v; want %s with its values", text, values, err, st.text)
+	for what, data := range map[string]any{
+		"a text of somebody's": "of which nothing is known",
+		"much data":            make([]byte, literalBytes/2),
+	} {
+		a["data"] = data
+		text, values, err = st.with(a)
+		if text != st.text || len(values) != 5 || err != nil {
+			t.Errorf("with %s: %d bytes of text, %d values, %v; want %s with its values", what, len(text), len(values), err, st.text)
+		}
 	}
-	if _, err := d.compile("SELECT '?' WHERE @a", nil); err == nil {
-		t.Error("a question mark in a literal is taken for a placeholder")
+	for _, text := range []string{"SELECT '?' WHERE @a", "INSERT INTO t VALUES [[(@a, '?')]]", "INSERT INTO t VALUES [[(@a)]] ON DUPLICATE KEY UPDATE a = '?'"} {
+		if _, err := d.compile(text, nil); err == nil {
+			t.Errorf("a question mark in a literal is taken for a placeholder: %s", text)
+		}
+	}
+}
+
+func TestLiteralsOfRows(t *testing.T) {
+	d := &Dialect{Literals: true}
+	st, err := d.compile("INSERT INTO t VALUES [[(@id, @data)]] ON DUPLICATE KEY UPDATE n = @n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []args{{"id": int64(1), "data": []byte{}}, {"id": int64(2), "data": []byte(nil)}}
+	text, values, err := st.withRows(rows, args{"n": int64(3)})
+	if want := `INSERT INTO t VALUES (1, x''), (2, NULL) ON DUPLICATE KEY UPDATE n = 3`; text != want || len(values) > 0 || err != nil {
+		t.Errorf("%s, %v, %v; want %s", text, values, err, want)
+	}
+	rows[1]["data"] = "a text"
+	text, values, err = st.withRows(rows, args{"n": int64(3)})
+	if want := `INSERT INTO t VALUES (?, ?), (?, ?) ON DUPLICATE KEY UPDATE n = ?`; text != want || len(values) != 5 || err != nil {
+		t.Errorf("%s, %v, %v; want %s with its values", text, values, err, want)
 	}
 }
 
