@@ -29,17 +29,17 @@ func (b *Backend) Availability() Availability { return b.breaker.availability() 
 func (b *Backend) retry(ctx context.Context, do func(context.Context) error) error {
 	inner, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	var last, earlier error
+	var last error
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
 		c, err := b.breaker.admit()
 		if err == nil {
 			var class Class
-			earlier = last
-			class, last = b.try(inner, c, do)
+			class, err = b.try(inner, c, do)
+			last = following(last, err)
 			// A trial is not repeated: others are to follow, each holding its request shortly.
 			if !again(class, last, attempt) || class == Refused && c.trial && attempt == 1 {
-				return following(earlier, last)
+				return last
 			}
 		} else if last == nil {
 			return err
