@@ -65,7 +65,7 @@ func (p *presented) read(headers []string, names cookieNames) {
 		for header != "" {
 			var pair string
 			pair, header, _ = strings.Cut(header, ";")
-			name, value, ok := strings.Cut(strings.Trim(pair, " \t"), "=")
+			name, value, ok := strings.Cut(trimBlanks(pair), "=")
 			switch {
 			case !ok:
 			case name == names.token && looked < maxTokenCookies:
@@ -83,6 +83,17 @@ func (p *presented) read(headers []string, names cookieNames) {
 			}
 		}
 	}
+}
+
+// trimBlanks is strings.Trim(s, " \t"), which takes five times as long.
+func trimBlanks(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
 func (p *presented) addToken(value string) {

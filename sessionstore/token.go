@@ -84,14 +84,14 @@ func ParseToken(s string) (Token, error) {
 	if len(s) > tokenChars+1+MaxRouteBytes {
 		return Token{}, fmt.Errorf("%w: %d bytes, want at most %d", ErrMalformedToken, len(s), tokenChars+1+MaxRouteBytes)
 	}
-	// The decoder skips line breaks; a cookie value cannot hold one, but other callers may.
-	for i := range tokenChars {
-		if !isRouteByte(s[i]) {
-			return Token{}, fmt.Errorf("%w: byte %d is outside the base64url alphabet", ErrMalformedToken, i)
-		}
-	}
 	var raw [32]byte
-	if _, err := tokenEncoding.Decode(raw[:], []byte(s[:tokenChars])); err != nil {
+	// The decoder skips line breaks, and then has too few characters for 32 bytes.
+	if n, err := tokenEncoding.Decode(raw[:], []byte(s[:tokenChars])); err != nil || n < len(raw) {
+		for i := range tokenChars {
+			if !isRouteByte(s[i]) {
+				return Token{}, fmt.Errorf("%w: byte %d is outside the base64url alphabet", ErrMalformedToken, i)
+			}
+		}
 		return Token{}, fmt.Errorf("%w: not base64url of 32 bytes", ErrMalformedToken)
 	}
 	route := ""
