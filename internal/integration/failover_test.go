@@ -43,14 +43,7 @@ func TestFailoverThatLosesCommits(t *testing.T) {
 	r.Primary.Kill(t)
 	r.Promote(t)
 	// Node one changes the session, and finds that its copy is ahead of the database.
-	for begun := time.Now(); ; {
-		if code, _ := b.get(t, one, "/increment"); code == 200 {
-			break
-		}
-		if time.Since(begun) > 30*time.Second {
-			t.Fatal("no save succeeds after the failover")
-		}
-	}
+	saveSoon(t, b, one)
 	b.expect(t, one, "/counter", "4")
 	b.expect(t, one, "/increment", `"done"`)
 	b.expect(t, one, "/counter", "5")
@@ -61,7 +54,7 @@ func TestFailoverThatLosesCommits(t *testing.T) {
 	}
 	// Node two has a copy of what was lost. Who was told of the new versions does not see it.
 	there := b.moved(t, one, two)
-	there.expect(t, two, "/increment", `"done"`)
+	saveSoon(t, there, two)
 	there.expect(t, two, "/counter", "6")
 
 	if code, _ := late.get(t, one, "/increment"); code != 200 && code != 409 {
@@ -69,4 +62,17 @@ func TestFailoverThatLosesCommits(t *testing.T) {
 	}
 	late.expect(t, one, "/increment", `"done"`) // on a session anew
 	late.get(t, one, "/increment")
+}
+
+// saveSoon saves as soon as a node has found the new primary.
+func saveSoon(t *testing.T, b browser, p *process) {
+	t.Helper()
+	for begun := time.Now(); ; {
+		if code, _ := b.get(t, p, "/increment"); code == 200 {
+			return
+		}
+		if time.Since(begun) > 30*time.Second {
+			t.Fatal("no save succeeds after the failover")
+		}
+	}
 }
