@@ -151,7 +151,9 @@ func offClocks(ctx context.Context, r *run, rnd *rand.Rand) (func(context.Contex
 
 func loseDoorbells(ctx context.Context, r *run, _ *rand.Rand) (func(context.Context) error, error) {
 	ended := 0
-	for range 5 {
+	// Nodes that have lost it several times in a row pause for up to 45 s before they
+	// listen again.
+	for i := 0; i < 5 || ended == 0 && i < 120; i++ {
 		n, err := r.db.endDoorbells(ctx)
 		if err != nil {
 			return nil, err
