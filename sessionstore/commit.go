@@ -30,9 +30,19 @@ type Receipt struct {
 // A request without changes costs nothing here, but where nobody runs the ID
 // manager it may write back the session's access time.
 func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
+	node, route := m.ids.Node(), m.route()
 	s.mu.Lock()
-	idle := s.pending.isEmpty()
-	base, sealed, source := s.base, s.sealed, s.source
+	idle, base, source := s.pending.isEmpty(), s.base, s.source
+	asks := !s.sealed && source != SourceOutage // else the database would be asked in vain once more
+	moves := asks && s.movesLocked(node, route)
+	if idle && !moves { // as most requests
+		receipt := s.sealLocked(Token{})
+		s.mu.Unlock()
+		if asks && base != nil {
+			m.touchIdle(ctx, base, source)
+		}
+		return receipt, nil
+	}
 	s.mu.Unlock()
 	if !idle {
 		if err := m.save(ctx, s); err != nil {
@@ -43,42 +53,51 @@ func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 		}
 	}
 	var moved Token
-	if !sealed && source != SourceOutage { // else the database would be asked in vain once more
+	if asks {
 		if idle && base != nil {
-			flushed := source == SourceCache || m.ids.Live() // a cached copy answers only then
-			m.touchNow(ctx, base, flushed)
+			m.touchIdle(ctx, base, source)
 		}
-		moved = m.moved(ctx, s)
+		moved = m.moved(ctx, s, node, route)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sealLocked(moved), nil
 }
 
+// touchIdle writes back the use of a session in which a request stores nothing, where
+// nothing else does.
+func (m *Manager) touchIdle(ctx context.Context, base *snapshot, source Source) {
+	flushed := source == SourceCache || m.ids.Live() // a cached copy answers only then
+	m.touchNow(ctx, base, flushed)
+}
+
 // routeGrace is how long after the database has confirmed a secret it is sent to
 // the client again without another look.
 const routeGrace = time.Millisecond
 
-// moved returns the client's token with another route if it is to be given that,
-// and else the zero Token: with this node's route, if it comes from elsewhere, or
-// with none, if it has this node's and the node drains.
-//
-// The former is done only by a request for which this node had to ask the database,
-// the first that lands here; either only if the secret has just been confirmed: a
-// response that brings an outdated one would take the place of the token that a
-// login has set meanwhile (P7).
-func (m *Manager) moved(ctx context.Context, s *Session) Token {
-	node, route := m.ids.Node(), m.route()
-	s.mu.Lock()
-	base, token, hash := s.base, s.token, s.hash
-	move := base != nil && !s.superseded && s.receipt.Token.IsZero() && token.Route() != route
-	if route == node {
-		move = move && s.source == SourceDatabase
-	} else {
-		move = move && token.Route() == node
+// movesLocked reports whether the client's token is to be given another route: this
+// node's, if it comes from elsewhere, or none, if it has this node's and the node
+// drains. The former is done only by a request for which this node had to ask the
+// database, the first that lands here.
+func (s *Session) movesLocked(node, route string) bool {
+	if s.base == nil || s.superseded || !s.receipt.Token.IsZero() || s.token.Route() == route {
+		return false
 	}
+	if route == node {
+		return s.source == SourceDatabase
+	}
+	return s.token.Route() == node
+}
+
+// moved returns the client's token with the route it is to be given, and else the
+// zero Token. It does so only if the secret has just been confirmed: a response that
+// brings an outdated one would take the place of the token that a login has set
+// meanwhile (P7).
+func (m *Manager) moved(ctx context.Context, s *Session, node, route string) Token {
+	s.mu.Lock()
+	base, token, hash, moves := s.base, s.token, s.hash, s.movesLocked(node, route)
 	s.mu.Unlock()
-	if !move {
+	if !moves {
 		return Token{}
 	}
 	if m.now()-base.anchor > routeGrace {
