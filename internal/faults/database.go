@@ -173,15 +173,14 @@ func (d *database) create(ctx context.Context, dialect migrations.Dialect, open 
 	}
 	d.admin = admin
 	d.close = func() error {
-		errs := []error{admin.Close()}
+		closePool(admin)
+		defer closePool(server)
 		if d.container != nil {
-			errs = append(errs, d.container.remove())
-		} else {
-			force := map[bool]string{true: " WITH (FORCE)"}[d.kind == "postgres"]
-			_, err := server.ExecContext(context.Background(), "DROP DATABASE "+d.name+force)
-			errs = append(errs, err)
+			return d.container.remove()
 		}
-		return errors.Join(append(errs, server.Close())...)
+		force := map[bool]string{true: " WITH (FORCE)"}[d.kind == "postgres"]
+		_, err := server.ExecContext(context.Background(), "DROP DATABASE "+d.name+force)
+		return err
 	}
 	err = func() error {
 		if err := answering(ctx, server); err != nil {
@@ -244,6 +243,10 @@ func (d *database) user(ctx context.Context, name string) error {
 func (d *database) shared() bool {
 	return d.container == nil && len(d.servers) == 1
 }
+
+// closePool closes a pool whose connections may have died with a server that a fault
+// killed. To say goodbye to these fails, and means nothing.
+func closePool(pool *sql.DB) { _ = pool.Close() }
 
 // login is a node's user, who is unique on a server that others use too.
 func (d *database) login(node string) string {

@@ -79,7 +79,10 @@ func openStandby() (*database, error) {
 		return nil, errors.Join(err, x.close())
 	}
 	d.failOver = func() error { return x.use(func() { pair.Primary.Kill(x); pair.Promote(x) }) }
-	d.close = func() error { return errors.Join(d.admin.Close(), x.close()) }
+	d.close = func() error {
+		closePool(d.admin)
+		return x.close()
+	}
 	return d, nil
 }
 
@@ -108,6 +111,9 @@ func openGalera() (*database, error) {
 	}
 	d.admin = sql.OpenDB(connector)
 	d.failOver = func() error { return x.use(func() { cluster.Nodes[0].Kill(x) }) }
-	d.close = func() error { return errors.Join(d.admin.Close(), x.close()) }
+	d.close = func() error {
+		closePool(d.admin)
+		return x.close()
+	}
 	return d, nil
 }
