@@ -249,6 +249,12 @@ func (s session) execRows(ctx context.Context, st *statement, rows []args, rest 
 	return s.q.Exec(ctx, text, values)
 }
 
+// execText runs a text that holds all its values.
+func (s session) execText(ctx context.Context, text string) (affected int64, err error) {
+	s.ran.Add(1)
+	return s.q.Exec(ctx, text, nil)
+}
+
 func (s session) query(ctx context.Context, st *statement, a args, row func(Scan) error) error {
 	text, values, err := st.with(a)
 	if err != nil {

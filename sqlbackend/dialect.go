@@ -66,6 +66,7 @@ type Dialect struct {
 //	                       to end in bytes, each from its start on, which counts from 1
 //	@orphans @limit        see sessionstore.Sweep; microseconds
 //	@slack                 see slotSlack; microseconds
+//	@count                 how many rows there are in double brackets
 //	@position @seq @window @age
 //	                       see Events, PruneEvents and SelectDue; microseconds
 //	@name @instance @host @pid @state @ttl
@@ -188,6 +189,13 @@ type Statements struct {
 	// it need not look at the condition, and affects Dialect.WriteAffects rows for
 	// each. The special value "" leaves it to one Update per row, in one transaction.
 	LockMany, WriteMany string
+
+	// UpdateAll does what Update does to each of the rows in double brackets, of which
+	// there are @count, if all are live and have their version and proof; if not, it
+	// changes none. It locks them in the order of the list, and affects one row for
+	// each that it changes. It is sent only as text, see Literals. If it changes none, or
+	// is "", LockMany and WriteMany are used.
+	UpdateAll string
 
 	// UpdateAnnounced is Update, and stores an event of the new version if there was
 	// something to update. It affects as many rows as Update would. The special value

@@ -135,64 +135,160 @@ func TestBackendInCrowds(t *testing.T) {
 
 // TestManyWritersEachWriteOnce has many callers save sessions of their own and some
 // that they share, on two handles. Every success is a version, and nothing else is.
+// Some databases store those that are not to be announced in another way.
 func TestManyWritersEachWriteOnce(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, db database) {
-		const writers, each, shared = 48, 25, 8
-		nodes := []groupBackend{db.open(t).(groupBackend), db.open(t).(groupBackend)}
-		records := make([]*sessionstore.Record, writers+shared)
-		for i := range records {
-			records[i] = newRecord(newID(), "shop", "")
-			create(t, nodes[0], records[i], sessionstore.Condition{})
-		}
-		stored := make([]atomic.Int64, len(records))
-		var conflicts atomic.Int64
-		var wg sync.WaitGroup
-		for w := range writers {
-			wg.Go(func() {
-				for n := range each {
-					i := w
-					if n%3 == 0 {
-						i = writers + rand.N(shared)
-					}
-					on, rec := nodes[(w+n)%2], *records[i]
-					now, err := on.Load(t.Context(), rec.Key, 0)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					rec.Data = fmt.Appendf(nil, "%d %d %d", i, now.Version+1, w)
-					cond := sessionstore.Condition{Version: now.Version, SecretHash: rec.SecretHash, Announce: n%2 == 0}
-					err = on.Update(t.Context(), &rec, cond)
-					switch {
-					case err == nil:
-						stored[i].Add(1)
-					case errors.Is(err, sessionstore.ErrConflict):
-						conflicts.Add(1)
-						if i < writers {
-							t.Errorf("nobody else saves this session, but Update returned %v", err)
-						}
-					default:
-						t.Error(err)
-					}
-					rec.Data[0] = 'x' // is the caller's again
-				}
-			})
-		}
-		wg.Wait()
-		for i, rec := range records {
-			got, err := nodes[0].Load(t.Context(), rec.Key, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := sessionstore.Version(stored[i].Load()) + 1; got.Version != want {
-				t.Errorf("version is %d, want %d", got.Version, want)
-			}
-			if want := fmt.Sprintf("%d %d ", i, got.Version); got.Version > 1 && !strings.HasPrefix(string(got.Data), want) {
-				t.Errorf("data are %q, want %q and the writer", got.Data, want)
-			}
-		}
-		t.Logf("%d conflicts, groups %+v", conflicts.Load(), nodes[0].Groups().Updates)
+		t.Run("some announced", func(t *testing.T) { writeMany(t, db, true) })
+		t.Run("none announced", func(t *testing.T) { writeMany(t, db, false) })
 	})
+}
+
+func writeMany(t *testing.T, db database, announce bool) {
+	const writers, each, shared = 48, 25, 8
+	nodes := []groupBackend{db.open(t).(groupBackend), db.open(t).(groupBackend)}
+	records := make([]*sessionstore.Record, writers+shared)
+	for i := range records {
+		records[i] = newRecord(newID(), "shop", "")
+		create(t, nodes[0], records[i], sessionstore.Condition{})
+	}
+	stored := make([]atomic.Int64, len(records))
+	var conflicts atomic.Int64
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for n := range each {
+				i := w
+				if n%3 == 0 {
+					i = writers + rand.N(shared)
+				}
+				on, rec := nodes[(w+n)%2], *records[i]
+				now, err := on.Load(t.Context(), rec.Key, 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				rec.Data = fmt.Appendf(nil, "%d %d %d", i, now.Version+1, w)
+				cond := sessionstore.Condition{Version: now.Version, SecretHash: rec.SecretHash, Announce: announce && n%2 == 0}
+				err = on.Update(t.Context(), &rec, cond)
+				switch {
+				case err == nil:
+					stored[i].Add(1)
+				case errors.Is(err, sessionstore.ErrConflict):
+					conflicts.Add(1)
+					if i < writers {
+						t.Errorf("nobody else saves this session, but Update returned %v", err)
+					}
+				default:
+					t.Error(err)
+				}
+				rec.Data[0] = 'x' // is the caller's again
+			}
+		})
+	}
+	wg.Wait()
+	for i, rec := range records {
+		got, err := nodes[0].Load(t.Context(), rec.Key, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := sessionstore.Version(stored[i].Load()) + 1; got.Version != want {
+			t.Errorf("version is %d, want %d", got.Version, want)
+		}
+		if want := fmt.Sprintf("%d %d ", i, got.Version); got.Version > 1 && !strings.HasPrefix(string(got.Data), want) {
+			t.Errorf("data are %q, want %q and the writer", got.Data, want)
+		}
+	}
+	t.Logf("%d conflicts, groups %+v", conflicts.Load(), nodes[0].Groups().Updates)
+}
+
+// TestGroupsStoreWhatLoneSavesDo compares groups in which all saves fit the rows, which
+// some databases store with one statement, with those in which one does not, and with
+// saves that travel alone.
+func TestGroupsStoreWhatLoneSavesDo(t *testing.T) {
+	onEachDatabase(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		for _, test := range []struct {
+			what             string
+			spoilt, announce bool
+			statements       int64 // on MySQL
+		}{
+			{"all fit", false, false, 1},
+			{"one does not", true, false, 3},
+			{"all fit and are announced", false, true, 2},
+			{"one does not and they are announced", true, true, 4},
+		} {
+			const n = 9
+			var recs []*sessionstore.Record
+			var conds []sessionstore.Condition
+			for i := range 2 * n {
+				rec := newRecord(newID(), "shop", "")
+				create(t, b, rec, sessionstore.Condition{})
+				rec.Principal, rec.Node = strings.Repeat("p", i%n), fmt.Sprintf("node %d", i%n)
+				rec.Idle, rec.Lifetime = time.Duration(i%n)*time.Minute, time.Duration(i%n)*time.Hour // 0 is without
+				rec.Data = bytes.Repeat([]byte("'?\\\x00\xff{now}@id"), i%n)
+				recs, conds = append(recs, rec), append(conds, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash, Announce: test.announce})
+			}
+			const bad = n / 2
+			if test.spoilt {
+				conds[bad].Version, conds[n+bad].Version = 2, 2
+			}
+			r, before := newReader(t, b), b.Statements()
+			errs := b.UpdateTogether(t.Context(), recs[:n], conds[:n])
+			if got := b.Statements() - before; db.name == "MySQL" && got != test.statements {
+				t.Errorf("%s: %d statements, want %d", test.what, got, test.statements)
+			}
+			events := 0
+			if test.announce {
+				events = n
+			}
+			if test.announce && test.spoilt {
+				events--
+			}
+			if got := len(r.read()); got != events {
+				t.Errorf("%s: %d events, want %d", test.what, got, events)
+			}
+			for i, rec := range recs[n:] {
+				errs = append(errs, b.Update(t.Context(), rec, conds[n+i]))
+			}
+			for i, err := range errs {
+				if want := test.spoilt && i%n == bad; errors.Is(err, sessionstore.ErrConflict) != want || !want && err != nil {
+					t.Errorf("%s: save %d returned %v", test.what, i, err)
+				}
+			}
+			for i := range n {
+				grouped, alone := stored(t, b, recs[i]), stored(t, b, recs[n+i])
+				if diff := alone.AccessedAt.Sub(grouped.AccessedAt).Abs(); diff > time.Minute {
+					t.Errorf("%s: save %d of the group was used %s apart from the lone one", test.what, i, diff)
+				}
+				if !grouped.ExpiresAt.IsZero() {
+					if want := minTime(grouped.CreatedAt.Add(grouped.Lifetime), grouped.AccessedAt.Add(grouped.Idle)); !grouped.ExpiresAt.Equal(want) {
+						t.Errorf("%s: save %d of the group expires at %s, want %s", test.what, i, grouped.ExpiresAt, want)
+					}
+				}
+				if grouped.ExpiresAt.IsZero() != alone.ExpiresAt.IsZero() || grouped.Version != alone.Version ||
+					grouped.Principal != alone.Principal || grouped.Node != alone.Node || grouped.Idle != alone.Idle ||
+					grouped.Lifetime != alone.Lifetime || !bytes.Equal(grouped.Data, alone.Data) {
+					t.Errorf("%s: save %d of the group stored %+v, the lone one %+v", test.what, i, grouped, alone)
+				}
+			}
+		}
+	})
+}
+
+func stored(t *testing.T, b backend, rec *sessionstore.Record) *sessionstore.Record {
+	t.Helper()
+	got, err := b.Load(t.Context(), rec.Key, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // TestOneBadValueFailsAlone sends one save that the database refuses in the middle of

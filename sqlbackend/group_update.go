@@ -20,6 +20,11 @@ func (s *save) key() sessionstore.Key { return s.rec.Key }
 func (s *save) size() int             { return len(s.rec.Data) }
 func (s *save) fail(err error)        { s.err = err }
 
+// event is what announces the save.
+func (s *save) event() sessionstore.Event {
+	return sessionstore.Event{Key: s.rec.Key, Version: s.cond.Version + 1}
+}
+
 func (s *save) keep() {
 	rec := *s.rec
 	rec.Data = bytes.Clone(rec.Data)
@@ -37,10 +42,14 @@ func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 		switch {
 		case b.sql.updateMany != nil:
 			return b.updateMany(ctx, some)
-		case b.sql.lockMany != nil:
-			return b.lockAndWrite(ctx, some)
+		case b.sql.lockMany == nil:
+			return b.updateEach(ctx, some)
 		}
-		return b.updateEach(ctx, some)
+		done, err := b.updateAll(ctx, some)
+		if done || err != nil {
+			return err
+		}
+		return b.lockAndWrite(ctx, some)
 	}, b.unfit)
 }
 
@@ -118,6 +127,50 @@ func (b *Backend) saveLists(saves []*save) (args, error) {
 	return a, nil
 }
 
+// updateAll stores saves with one statement if all of them match, without a
+// transaction if none is to be announced. If one does not match, it stores none and
+// reports false. So it does if the statement cannot be sent as text: of what a list of
+// placeholders holds, the server would have to guess the types.
+func (b *Backend) updateAll(ctx context.Context, saves []*save) (done bool, err error) {
+	if b.sql.updateAll == nil {
+		return false, nil
+	}
+	rows := make([]args, len(saves))
+	var events []sessionstore.Event
+	for i, s := range saves {
+		if rows[i], err = b.updateArgs(s.rec, s.cond); err != nil {
+			return false, err
+		}
+		if s.cond.Announce {
+			events = append(events, s.event())
+		}
+	}
+	text, values, err := b.sql.updateAll.withRows(rows, args{"slack": slotSlack.Microseconds(), "count": int64(len(saves))})
+	if err != nil || len(values) > 0 {
+		return false, err
+	}
+	write := func(ctx context.Context, q session) error {
+		n, err := q.execText(ctx, text)
+		if done = n > 0; err != nil || !done {
+			return err
+		}
+		if want := int64(len(saves)); n != want { // P3
+			return fmt.Errorf("changing %d rows or none affected %d", want, n)
+		}
+		return b.storeEvents(ctx, q, events)
+	}
+	if len(events) == 0 {
+		err = b.alone(ctx, write)
+	} else {
+		err = b.inGroupTx(ctx, nil, write)
+	}
+	if err != nil || !done {
+		return false, err
+	}
+	settle(saves, func(int) bool { return true })
+	return true, nil
+}
+
 // lockAndWrite stores saves in a transaction that first locks the rows that match.
 func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 	rows, values := make([]listedRow, len(saves)), make([]args, len(saves))
@@ -143,7 +196,7 @@ func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 			}
 			write = append(write, values[i])
 			if s.cond.Announce {
-				events = append(events, sessionstore.Event{Key: s.rec.Key, Version: s.cond.Version + 1})
+				events = append(events, s.event())
 			}
 		}
 		if len(write) == 0 {
@@ -180,7 +233,7 @@ func (b *Backend) updateEach(ctx context.Context, saves []*save) error {
 				return err
 			}
 			if stored[i] = n > 0; stored[i] && s.cond.Announce {
-				events = append(events, sessionstore.Event{Key: s.rec.Key, Version: s.cond.Version + 1})
+				events = append(events, s.event())
 			}
 		}
 		return b.storeEvents(ctx, q, events)

@@ -185,7 +185,7 @@ type statements struct {
 	selectDue, sweepDue, selectExpired, moveSlots,
 	updateAnnounced, siblingVersions, storeEvents, events, pruneEvents,
 	renewNode, insertNode, findNode, listNodes, deleteNode, pruneNodes,
-	updateMany, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
+	updateMany, updateAll, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
 }
 
 func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
@@ -206,7 +206,7 @@ func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 		{&sts.storeEvents, t.StoreEvents}, {&sts.events, t.Events}, {&sts.pruneEvents, t.PruneEvents},
 		{&sts.renewNode, t.RenewNode}, {&sts.insertNode, t.InsertNode}, {&sts.findNode, t.FindNode},
 		{&sts.listNodes, t.ListNodes}, {&sts.deleteNode, t.DeleteNode}, {&sts.pruneNodes, t.PruneNodes},
-		{&sts.updateMany, t.UpdateMany}, {&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
+		{&sts.updateMany, t.UpdateMany}, {&sts.updateAll, t.UpdateAll}, {&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
 		{&sts.loadMany, t.LoadMany}, {&sts.createMany, t.CreateMany}, {&sts.takenIDs, t.TakenIDs},
 		{&sts.deleteIDs, t.DeleteIDs},
 	} {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-
-	"github.com/holdfast-sessions/holdfast/sqlbackend"
 )
 
 // collide is Statements.Collide for Galera, whose nodes hold their locks each for
@@ -27,8 +25,6 @@ WHERE s.id = @id AND s.app <> @app`
 // transaction. Of 4,000 joins beside a renewal or an end on another node, 29 outlived
 // it that way, and none without preparing (P3, P7).
 func isGalera(ctx context.Context, db *sql.DB) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, sqlbackend.DefaultStatementTimeout)
-	defer cancel()
 	on, err := variable(ctx, db, "wsrep_on")
 	if err != nil || on != "ON" {
 		return false, err

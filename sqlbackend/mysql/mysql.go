@@ -4,8 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/holdfast-sessions/holdfast/migrations"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -25,16 +28,55 @@ func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, err
 	if err != nil {
 		return nil, err
 	}
-	galera, err := isGalera(ctx, db)
+	fitting, err := fitting(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	if !galera {
+	if fitting == statements {
 		return b, nil
 	}
-	clustered := statements
-	clustered.Collide = collide
-	return newBackend(ctx, db, cfg, clustered)
+	return newBackend(ctx, db, cfg, fitting)
+}
+
+// fitting returns the statements for the kind of server that db leads to. It returns
+// an error if the connections are set up in a way that loses what is stored.
+func fitting(ctx context.Context, db *sql.DB) (sqlbackend.Statements, error) {
+	ctx, cancel := context.WithTimeout(ctx, sqlbackend.DefaultStatementTimeout)
+	defer cancel()
+	s := statements
+	autocommit, err := variable(ctx, db, "autocommit")
+	if err != nil {
+		return s, err
+	}
+	if autocommit == "OFF" {
+		return s, errors.New("mysql: autocommit is off, so nothing would commit a save of one statement: add autocommit=1 to the DSN")
+	}
+	galera, err := isGalera(ctx, db)
+	if err != nil {
+		return s, err
+	}
+	if galera {
+		s.Collide = collide
+	}
+	lists, err := knowsLists(ctx, db)
+	if !lists {
+		s.UpdateAll = ""
+	}
+	return s, err
+}
+
+// knowsLists reports whether the server knows lists of rows as MySQL has them since
+// 8.0.19. MariaDB does not.
+func knowsLists(ctx context.Context, db *sql.DB) (bool, error) {
+	var n int
+	err := db.QueryRowContext(ctx, "WITH r (n) AS (VALUES ROW(1)) SELECT n FROM r").Scan(&n)
+	if _, answered := errors.AsType[*mysql.MySQLError](err); answered {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("mysql: list a row: %w", err)
+	}
+	return true, nil
 }
 
 func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlbackend.Statements) (*sqlbackend.Backend, error) {
