@@ -7,8 +7,9 @@
 //	backend, err := mysql.New(ctx, db, nil)
 //
 // It asks nothing of the DSN, but for Galera: parseTime, loc, time_zone, charset,
-// clientFoundRows, multiStatements and the default isolation may be anything.
-// interpolateParams=true saves a round trip for each statement that brings data.
+// clientFoundRows, multiStatements and the default isolation may be anything. Only
+// autocommit must be on, as it is by default. interpolateParams=true saves a round trip
+// for each statement of more than 256 KiB.
 //
 // Package migrations makes the tables.
 //
