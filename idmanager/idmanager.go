@@ -266,7 +266,7 @@ func (m *Manager) End(ctx context.Context, sel sessionstore.Selector, cause sess
 		// Also if nothing was removed: then it had ended elsewhere. And if it is
 		// unknown what happened, the database is to be asked.
 		for _, app := range apps {
-			app.Forget(sel.ID, err == nil)
+			app.Forget(sel.ID, err == nil && sel.Principal == "" && len(sel.Except) == 0)
 		}
 	}
 	m.announce(ctx, apps, removed, cause) // beside an error, what went before it

@@ -59,6 +59,29 @@ func (a *activity) end() {
 	}
 }
 
+// hasEnded reports whether the session has ended.
+func (a *activity) hasEnded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	select {
+	case <-a.done:
+		return true
+	default: // nil too
+		return false
+	}
+}
+
+// bury forgets the activity of a record that has ended, because another one was begun
+// under the session's ID.
+func (as *activities) bury(id ID) {
+	sh := &as.shard[id.shard()]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if a := sh.pending[id]; a != nil && a.hasEnded() {
+		delete(sh.pending, id)
+	}
+}
+
 // doneChan returns a channel that is closed once the session has ended.
 func (a *activity) doneChan() <-chan struct{} {
 	a.mu.Lock()
@@ -125,6 +148,17 @@ func (as *activities) pend(a *activity) {
 	sh := &as.shard[a.id.shard()]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if other := sh.pending[a.id]; other != nil && other != a {
+		// The session was loaded anew while a was being written back. One of the two
+		// goes on for both.
+		if a.inflight.Load() == 0 {
+			raise(&other.used, a.used.Load())
+			a.pending.Store(false)
+			return
+		}
+		raise(&a.used, other.used.Load())
+		other.pending.Store(false)
+	}
 	if sh.pending == nil {
 		sh.pending = make(map[ID]*activity)
 	}

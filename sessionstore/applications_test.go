@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-sessions/holdfast/idmanager"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
 )
@@ -403,4 +405,143 @@ func TestListenerThatUsesTheSession_L12(t *testing.T) {
 	want(t, "the listener's attribute", v, "from the listener")
 	w, _ := get(t, c, n.Manager, count)
 	want(t, "count", w, 1)
+}
+
+// Versions begin at 1 again, so a copy of a record that has expired looks like one of
+// that which was begun in its place (P3).
+func TestADeadRecordsDataDoNotReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		shopA, officeA := newPair(t, memory, "a", time.Minute)
+		_, officeB := newPair(t, memory, "b", -1) // a sweeps
+
+		c := &client{}
+		c.do(t, shopA, func(s *sessionstore.Session) { count.Set(s, 1) })
+		o := &client{token: c.token}
+		o.do(t, officeA, func(s *sessionstore.Session) { name.Set(s, "of the old session") })
+		get(t, o, officeB, name) // b holds a copy
+		time.Sleep(time.Hour + 5*time.Minute)
+
+		o.do(t, officeA, func(s *sessionstore.Session) { count.Set(s, 7) }) // begins anew
+		o.do(t, officeB, func(s *sessionstore.Session) {
+			if v, ok := name.Get(s); ok {
+				t.Errorf("node b (source %v) answers with the expired session's data: %q", s.Source(), v)
+			}
+			if v, _ := count.Get(s); v != 7 {
+				t.Errorf("count on b is %d, want 7: this client's own write (P4)", v)
+			}
+			tags.Set(s, map[string]int{"x": 1})
+		})
+		o.version = 0
+		o.do(t, officeA, func(s *sessionstore.Session) {
+			v, _ := count.Get(s)
+			old, _ := name.Get(s)
+			if v != 7 || old != "" {
+				t.Errorf("stored now: count %d (want 7), name %q (want none)", v, old)
+			}
+		})
+	})
+}
+
+// newPair is a node with events and two applications; the office's sessions last an hour.
+func newPair(t *testing.T, memory *membackend.Backend, node string, sweep time.Duration) (shop, office *sessionstore.Manager) {
+	t.Helper()
+	ids, err := idmanager.New(memory, &idmanager.Config{Node: node, SweepInterval: sweep, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shop, err = sessionstore.New(ids, "shop", &sessionstore.Config{IdleTimeout: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if office, err = sessionstore.New(ids, "office", &sessionstore.Config{IdleTimeout: -1, Lifetime: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	go ids.Run(context.Background())
+	t.Cleanup(func() { ids.Shutdown(context.Background()) })
+	for !ids.Live() {
+		time.Sleep(time.Millisecond)
+	}
+	return shop, office
+}
+
+// A request that outlasts its record does not store it over the one begun since.
+func TestASlowRequestDoesNotReviveItsRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		a := newNode(t, memory, "a", &sessionstore.Config{IdleTimeout: -1}).run(t)
+		office := a.application(t, "office", &sessionstore.Config{IdleTimeout: -1, Lifetime: time.Hour})
+		c := &client{}
+		c.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		o := &client{token: c.token}
+		o.do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("boss") }) // joins, version 1
+		time.Sleep(time.Hour - time.Second)
+		slow := *o
+		_, err := slow.try(office, func(s *sessionstore.Session) {
+			time.Sleep(2 * time.Second)
+			o.do(t, office, func(s *sessionstore.Session) { // begins anew: nobody is logged in
+				want(t, "principal after the lifetime", s.Principal(), "")
+				count.Set(s, 7)
+			})
+			name.Set(s, "slow")
+		})
+		t.Log("the slow request's commit:", err)
+		o.version = 0
+		o.do(t, office, func(s *sessionstore.Session) {
+			want(t, "principal, after a lifetime that has passed", s.Principal(), "")
+			v, _ := count.Get(s)
+			want(t, "count", v, 7)
+		})
+	})
+}
+
+// Done of a record that was begun anew is its own, not that of the one before.
+func TestDoneOfARecordBegunAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		a := newNode(t, memory, "a", &sessionstore.Config{IdleTimeout: -1}).run(t)
+		office := a.application(t, "office", &sessionstore.Config{IdleTimeout: -1, Lifetime: time.Hour})
+		c := &client{}
+		c.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		o := &client{token: c.token}
+		o.do(t, office, func(s *sessionstore.Session) { count.Set(s, 1) })
+		time.Sleep(time.Hour - time.Second)
+		get(t, o, office, count)
+		time.Sleep(2 * time.Second)
+		o.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) }) // begins anew
+		for _, later := range []time.Duration{0, 10 * time.Minute} {
+			time.Sleep(later)
+			o.do(t, office, func(s *sessionstore.Session) {
+				v, ok := count.Get(s)
+				select {
+				case <-s.Done():
+					t.Errorf("%v later: Done is closed, though the session lives (%v, %v, new %v)", later, v, ok, s.IsNew())
+				default:
+				}
+			})
+		}
+	})
+}
+
+// A join finds that another request has joined first, and that it was renewed since.
+func TestAJoinIsOvertakenTwice(t *testing.T) {
+	memory := membackend.New()
+	n, elsewhere := newNode(t, memory, "n1", nil).run(t), newNode(t, memory, "n2", nil).run(t)
+	office, officeElsewhere := n.application(t, "office", nil), elsewhere.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	first, second := client{token: c.token}, client{token: c.token}
+	first.do(t, office, func(s *sessionstore.Session) {
+		second.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) }) // has joined first
+		n.backend.set(func(method string) error {
+			if method == "Update" { // the part that was joined is found, and renewed before it is updated
+				n.backend.set(nil)
+				second.do(t, officeElsewhere, func(s *sessionstore.Session) { s.Renew() })
+			}
+			return nil
+		})
+		name.Set(s, "first")
+	})
+	second.version = 0
+	v, _ := get(t, &second, officeElsewhere, name)
+	want(t, "what the first stored", v, "first")
 }

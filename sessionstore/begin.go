@@ -158,7 +158,7 @@ func (m *Manager) join(ctx context.Context, id ID, hash SecretHash, told Version
 	if err := await(ctx, current.done); err != nil {
 		return nil, nil, err
 	}
-	if current.err == nil && current.snap.info.Version >= told {
+	if current.err == nil && current.snap.info.Version >= told && equalHash(current.snap.hash, hash) { // P5
 		return current.snap, nil, nil
 	}
 	return m.load(ctx, id)
@@ -225,10 +225,21 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 	if users == nil && known != nil {
 		users = known.activity
 	}
+	begunAnew := users != nil && users.hasEnded()
 	m.stats.loads.Add(1)
 	rec, err := m.backend.Load(ctx, Key{id, m.app}, version)
+	if errors.Is(err, ErrNotModified) && microsOf(rec.CreatedAt) != known.info.CreatedAt {
+		// Begun anew under the same ID, the versions too: the copy is of a record that
+		// has expired (P3).
+		m.cache.drop(id)
+		epoch, anchor, known = m.cache.epoch(id), m.now(), nil
+		rec, err = m.backend.Load(ctx, Key{id, m.app}, 0)
+	}
 	switch {
 	case err == nil:
+		if begunAnew { // before the question
+			m.activities.bury(id)
+		}
 		m.outlived(known, rec)
 		known = nil
 	case errors.Is(err, ErrNotModified):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -135,11 +136,16 @@ func (s *Session) sealLocked(moved Token) Receipt {
 	return r
 }
 
+// endsKey finds, in the context of a commit, the list of what listeners are to hear of
+// sessions that it ends.
+type endsKey struct{}
+
 // save commits what is pending.
 func (m *Manager) save(ctx context.Context, s *Session) error {
-	announce, err := m.saveLocked(ctx, s)
+	var ends []func(context.Context)
+	announce, err := m.saveLocked(context.WithValue(ctx, endsKey{}, &ends), s)
 	// Listeners run without any lock: they may use the session.
-	for _, f := range announce {
+	for _, f := range append(ends, announce...) {
 		f(context.WithoutCancel(ctx))
 	}
 	return err
@@ -165,6 +171,7 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 	if s.base != nil {
 		w.seen = s.base.info.Version
 	}
+	resets := s.resets
 	s.mu.Unlock()
 
 	// Nobody's hang-up undoes what a handler has decided.
@@ -182,6 +189,10 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 	defer s.mu.Unlock()
 	s.writing = nil
 	s.edits++
+	if s.resets != resets {
+		s.endLocked(w)
+		return m.announcements(w), err
+	}
 	if w.tooLate && err == nil {
 		err = ErrTooLate
 	}
@@ -205,6 +216,21 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 		s.installLocked(w)
 	}
 	return m.announcements(w), err
+}
+
+// endLocked takes down what is left to be ended after a write during which the request
+// has invalidated its session: what the write could not end, and what it has stored.
+func (s *Session) endLocked(w *write) {
+	ends := append(slices.Clip(w.pending.ends), s.pending.ends...)
+	if after := w.after; after != nil && (w.created || w.renewed || w.hash == after.hash) { // and not superseded (P7)
+		e := ending{id: after.info.ID, hash: after.hash, principal: after.info.Principal}
+		if i := slices.IndexFunc(ends, func(other ending) bool { return other.id == e.id }); i >= 0 {
+			ends[i] = e // as it was before the write
+		} else {
+			ends = append(ends, e)
+		}
+	}
+	s.pending.ends = ends
 }
 
 // end ends the sessions that the request has invalidated.
@@ -254,6 +280,10 @@ func (s *Session) installLocked(w *write) {
 		// but the secret this client presented no longer opens it: it sees nothing
 		// newer, and is told nothing (P7).
 		s.superseded = true
+		if s.base == nil { // it joined
+			s.base, s.joins = w.base, false
+			s.enterLocked(w.base.activity, w.base, s.m.now())
+		}
 		private := *s.base
 		if attrs, err := w.pending.apply(s.base.attrs, false); err == nil {
 			private.attrs = attrs
@@ -293,7 +323,7 @@ func (m *Manager) evictOldest(ctx context.Context, principal string) {
 			if rank++; rank <= m.cfg.MaxSessions {
 				continue
 			}
-			_, err = m.ids.End(ctx, Selector{ID: info.Key.ID}, CauseEvicted)
+			_, err = m.ids.End(ctx, Selector{ID: info.Key.ID, Principal: principal, App: m.app}, CauseEvicted)
 		}
 		errs = append(errs, err)
 	}

@@ -471,3 +471,160 @@ func TestLogoutOfWhatBecameSomebodysSession_P7(t *testing.T) {
 	})
 	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "new after the logout", s.IsNew(), true) })
 }
+
+// A handler may invalidate the session while another goroutine of its request saves:
+// what is being stored is to end too.
+func TestInvalidateDuringASave(t *testing.T) {
+	for what, change := range map[string]func(*sessionstore.Session){
+		"of an attribute": func(s *sessionstore.Session) { count.Set(s, 2) },
+		"of a login":      func(s *sessionstore.Session) { s.SetPrincipal("ann") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			n := newNode(t, membackend.New(), "n1", nil).run(t)
+			c := &client{}
+			c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+			s, err := n.Begin(t.Context(), c.claim())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer n.Release(s)
+			n.backend.set(func(method string) error {
+				if method == "Update" {
+					s.Invalidate() // as from another goroutine
+				}
+				return nil
+			})
+			change(s)
+			if err := s.Save(t.Context()); err != nil {
+				t.Error(err)
+			}
+			want(t, "new after the save", s.IsNew(), true)
+			receipt, err := n.Commit(t.Context(), s)
+			if err != nil || !receipt.Clear {
+				t.Errorf("Commit returned %+v, %v", receipt, err)
+			}
+			if _, err := n.memory.Load(t.Context(), sessionstore.Key{ID: c.token.ID(), App: "shop"}, 0); !errors.Is(err, sessionstore.ErrNotFound) {
+				t.Errorf("stored: %v", err)
+			}
+		})
+	}
+}
+
+func TestInvalidateDuringTheFirstSave(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		n.backend.set(func(method string) error {
+			if method == "Create" {
+				s.Invalidate()
+			}
+			return nil
+		})
+		s.SetPrincipal("ann")
+		if err := s.Save(t.Context()); err != nil {
+			t.Error(err)
+		}
+		n.backend.set(nil)
+	})
+	for info, err := range n.Sessions(t.Context(), "ann") {
+		t.Errorf("after Invalidate there is %+v, %v", info, err)
+	}
+}
+
+// Who has waited longest leads, and has least time left.
+func TestCompanionsHaveTheirOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Timeout: 5 * time.Second}).run(t)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 0) })
+		slow := &slowUpdate{Backend: n.memory, takes: 3 * time.Second} // less than Timeout
+		n.backend.Backend = slow
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				tab := *c
+				time.Sleep([]time.Duration{0, 100 * time.Millisecond, 2900 * time.Millisecond}[i])
+				start := time.Now()
+				_, err := tab.try(n.Manager, func(s *sessionstore.Session) { count.Update(s, func(n int) int { return n + 1 }) })
+				if err != nil {
+					t.Errorf("save %d, after %v: %v", i, time.Since(start), err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+type slowUpdate struct {
+	sessionstore.Backend
+	takes time.Duration
+}
+
+func (b *slowUpdate) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	select {
+	case <-time.After(b.takes):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return b.Backend.Update(ctx, rec, cond)
+}
+
+// Who hears of a logout may use the session of the request that logs out.
+func TestListenersToEndsUseTheSession(t *testing.T) {
+	for _, what := range []string{"Save", "Refresh"} {
+		t.Run(what, func(t *testing.T) {
+			listener := sessionstore.Listener{Destroyed: func(ctx context.Context, e sessionstore.SessionEvent) {
+				s := sessionstore.FromContext(ctx)
+				if deadline, ok := ctx.Deadline(); ok {
+					t.Errorf("its context ends in %v", time.Until(deadline).Round(time.Second))
+				}
+				if what == "Refresh" {
+					s.Refresh(ctx)
+					return
+				}
+				name.Set(s, "goodbye")
+				if err := s.Save(ctx); err != nil {
+					t.Error(err)
+				}
+			}}
+			n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{listener}, Timeout: time.Second}).run(t)
+			c := &client{}
+			c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+			s, err := n.Begin(context.Background(), c.claim())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Invalidate()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_, err := n.Commit(sessionstore.NewContext(context.Background(), s), s)
+				t.Log("commit:", err)
+			}()
+			select {
+			case <-done:
+			case <-time.After(5 * time.Second):
+				t.Fatal("Commit hangs, five times as long as Config.Timeout")
+			}
+		})
+	}
+}
+
+// The context of listeners carries the request's values, but not its cancellation.
+func TestListenersOutliveTheirRequest(t *testing.T) {
+	heard := false
+	ctx, cancel := context.WithCancel(context.Background())
+	listener := sessionstore.Listener{Destroyed: func(lctx context.Context, _ sessionstore.SessionEvent) {
+		heard = true
+		cancel() // the client hangs up
+		if lctx.Err() != nil {
+			t.Errorf("the listener's context ends with the caller's: %v", lctx.Err())
+		}
+	}}
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{listener}}).run(t)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+	if _, err := n.InvalidatePrincipal(ctx, "bob"); err != nil || !heard {
+		t.Error(err, heard)
+	}
+}

@@ -554,3 +554,108 @@ func TestEvictedSessionsHearOfTheirEnd(t *testing.T) {
 		<-s.Done()
 	})
 }
+
+// A write-back that fails leaves the use that began meanwhile in its place.
+func TestAFailedTouchKeepsNobodyFromHearingTheEnd(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{CacheBytes: -1})
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	touching, fail := make(chan struct{}), make(chan struct{})
+	n.backend.set(func(method string) error {
+		if method == "Touch" {
+			close(touching)
+			<-fail
+			return errors.New("lost connection")
+		}
+		return nil
+	})
+	time.Sleep(time.Millisecond)
+	get(t, c, n.Manager, count)
+	flushed := make(chan struct{})
+	go func() { defer close(flushed); n.ids.Shutdown(context.Background()) }() // flushes
+	<-touching
+	stream, err := n.Begin(t.Context(), c.claim())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := stream.Done()
+	close(fail)
+	<-flushed
+	n.backend.set(nil)
+	if err := n.Invalidate(t.Context(), c.token.ID()); err != nil { // on this very node
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
+		t.Error("the session has ended, its stream was not told (Done)")
+	}
+	n.Release(stream)
+}
+
+func TestAFailedTouchLetsNoStreamExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{CacheBytes: -1}).run(t)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		touching, fail := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		n.backend.set(func(method string) (err error) {
+			if method == "Touch" {
+				once.Do(func() { close(touching); <-fail; err = errors.New("lost connection") })
+			}
+			return err
+		})
+		time.Sleep(time.Millisecond)
+		get(t, c, n.Manager, count)
+		<-touching
+		stream, err := n.Begin(t.Context(), c.claim())
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(fail)
+		time.Sleep(2 * time.Hour)
+		if err := stream.Refresh(t.Context()); err != nil {
+			t.Errorf("after two hours of a request in flight: %v", err)
+		}
+		n.Release(stream)
+	})
+}
+
+// A session that has become somebody else's is not evicted.
+func TestEvictionEndsOnlyThePrincipals(t *testing.T) {
+	cfg := &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}
+	n := newNode(t, membackend.New(), "n1", cfg).run(t)
+	old := &client{}
+	old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+	time.Sleep(time.Millisecond)
+	n.backend.set(func(method string) error {
+		if method == "Delete" { // listed, not yet ended
+			n.backend.set(nil)
+			old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+		}
+		return nil
+	})
+	(&client{}).do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+	old.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "bob's session", s.Principal(), "bob") })
+}
+
+// What ends nothing tells nobody of an end.
+func TestAnEndThatMatchesNothing(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		done := s.Done()
+		removed, err := n.ids.End(context.Background(), sessionstore.Selector{ID: c.token.ID(), Principal: "ann"}, sessionstore.CauseRevoked)
+		if err != nil || len(removed) != 0 {
+			t.Fatal(removed, err)
+		}
+		select {
+		case <-done:
+			t.Error("Done is closed, nothing was removed")
+		default:
+		}
+	})
+	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "bob") })
+}

@@ -148,6 +148,10 @@ func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 			continue
 		}
 		sn := m.loaded(rec, m.now(), nil)
-		m.notifyDestroyed(ctx, sn, cause)
+		if ends, ok := ctx.Value(endsKey{}).(*[]func(context.Context)); ok {
+			*ends = append(*ends, func(ctx context.Context) { m.notifyDestroyed(ctx, sn, cause) })
+			continue
+		}
+		m.notifyDestroyed(context.WithoutCancel(ctx), sn, cause)
 	}
 }

@@ -23,7 +23,7 @@ func (m *Manager) standIn(ctx context.Context, claim Claim, hash SecretHash, err
 	sn := m.cache.get(claim.Token.ID())
 	if sn == nil || !equalHash(sn.hash, hash) || sn.expired(now) ||
 		sn.info.Version < claim.Version || // P4
-		now-sn.anchor > m.cfg.MaxStale+m.cfg.OutageGrace { // P6, as far as it goes
+		now-sn.anchor-m.cfg.OutageGrace > m.cfg.MaxStale { // P6, as far as it goes
 		return nil
 	}
 	m.stats.outageHits.Add(1)

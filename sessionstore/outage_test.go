@@ -2,6 +2,7 @@ package sessionstore_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -237,4 +238,14 @@ func TestTouchesSurviveAnOutage(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNoCopyIsTooOldWithoutABound(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxStale: math.MaxInt64, Outage: sessionstore.ServeCached})
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	n.backend.set(func(string) error { return errors.New("away") })
+	if _, err := c.try(n.Manager, func(s *sessionstore.Session) { count.Get(s) }); err != nil {
+		t.Errorf("a copy a moment old does not stand in: %v", err)
+	}
 }

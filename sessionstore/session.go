@@ -66,6 +66,7 @@ type Session struct {
 	pending pending  // changes since the last commit
 	writing *pending // changes that a commit is writing now, nil if none is
 	edits   uint64   // counts changes to pending
+	resets  uint64   // counts resetLocked
 	receipt Receipt  // what the client has to be told and was not yet
 
 	// Together, because each request has a Session: this makes it smaller.
@@ -212,6 +213,7 @@ func (s *Session) resetLocked(ends []ending) {
 	s.source, s.previous, s.superseded = SourceNew, 0, false
 	s.pending = pending{ends: ends}
 	s.edits++
+	s.resets++
 }
 
 // change lets f change what is pending.

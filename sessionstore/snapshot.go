@@ -110,6 +110,15 @@ func (sn *snapshot) expired(at time.Duration) bool {
 	return at >= deadline
 }
 
+// follows reports whether sn is of a later version than other, or of a record that was
+// begun anew since.
+func (sn *snapshot) follows(other *snapshot) bool {
+	if sn.info.CreatedAt != other.info.CreatedAt {
+		return sn.info.CreatedAt > other.info.CreatedAt
+	}
+	return sn.info.Version > other.info.Version
+}
+
 // end is when the session's lifetime ends. Being counted from before the question
 // was asked, it never comes late, nor does the deadline.
 func (sn *snapshot) end() time.Duration {

@@ -129,6 +129,7 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 	}
 	m.stats.created.Add(1)
 	w.created, w.renewed, w.token = true, token != w.token, token
+	m.activities.bury(id)
 	w.after = m.written(rec, attrs, 1, anchor, created, nil)
 	m.cache.put(w.after, epoch)
 	m.bound(ctx, w)
@@ -221,6 +222,11 @@ func (m *Manager) update(ctx context.Context, w *write) error {
 		q.waiting = q.waiting[1:]
 		close(next.wake)
 	}()
+	if len(group) > 1 { // the others came later, so they have more time
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
+		defer cancel()
+	}
 	m.saveGroup(ctx, id, group)
 	return w.err
 }
@@ -259,18 +265,25 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 	base := group[0].base
 	for _, w := range group {
 		w.err = errPanicked // unless this returns
-		if w.base.info.Version > base.info.Version {
+		if w.base.follows(base) {
 			base = w.base
 		}
 	}
-	if sn := m.cache.get(id); sn != nil && sn.info.Version > base.info.Version {
+	if sn := m.cache.get(id); sn != nil && sn.follows(base) {
 		base = sn
 	}
 	fail := func(err error) {
 		for _, w := range group {
-			if w.after == nil && w.before != nil { // was part of the statement
+			if w.after == nil && (w.before != nil || w.err == errPanicked) { // was part of the statement, if any
 				w.err = err
 			}
+		}
+	}
+	if base.expired(m.now()) { // perhaps another record stands in its place
+		var err error
+		if base, _, err = m.load(ctx, id); err != nil {
+			fail(err)
+			return
 		}
 	}
 	for attempt := range maxAttempts {
@@ -334,6 +347,10 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 	attrs, changed := base.attrs, false
 	for i, w := range group {
 		w.before, w.after, w.err = nil, nil, nil
+		if w.base.info.CreatedAt != base.info.CreatedAt { // P3: of a record that has expired
+			w.err = fmt.Errorf("save session %s: begun anew since: %w", base.info.ID, ErrNotFound)
+			continue
+		}
 		next, err := w.pending.apply(attrs, i > 0 || w.seen != base.info.Version)
 		if err == nil && next.encodedSize() > m.cfg.MaxDataBytes {
 			err = fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, next.encodedSize(), m.cfg.MaxDataBytes)
