@@ -96,8 +96,9 @@ func (a *activity) doneChan() <-chan struct{} {
 // written back. They outlive evictions from the cache.
 type activities struct {
 	shard [shards]struct {
-		mu      sync.Mutex // guards pending
+		mu      sync.Mutex // guards what follows
 		pending map[ID]*activity
+		taken   time.Duration // when it was emptied last, since the manager's epoch
 	}
 }
 
@@ -165,12 +166,21 @@ func (as *activities) pend(a *activity) {
 	sh.pending[a.id] = a
 }
 
-// take empties a shard and returns what was pending in it. A request in flight
-// counts as use until it ends, so its session stays pending.
-func (as *activities) take(shard int) []*activity {
+// overdue reports whether a shard was not emptied for longer than d.
+func (as *activities) overdue(shard int, now, d time.Duration) bool {
 	sh := &as.shard[shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	return now-sh.taken > d
+}
+
+// take empties a shard and returns what was pending in it. A request in flight
+// counts as use until it ends, so its session stays pending.
+func (as *activities) take(shard int, now time.Duration) []*activity {
+	sh := &as.shard[shard]
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.taken = now
 	taken := make([]*activity, 0, len(sh.pending))
 	pending := sh.pending
 	sh.pending = nil // a map never gives back memory
@@ -196,6 +206,24 @@ func (as *activities) take(shard int) []*activity {
 func (m *Manager) flushTouches(ctx context.Context) error {
 	m.flushMu.Lock()
 	defer m.flushMu.Unlock()
+	return m.flushShards(ctx, 0, shards)
+}
+
+// flushOverdue does so for one shard, where nobody calls Flush: what is pending would
+// become more and more.
+func (m *Manager) flushOverdue(ctx context.Context, shard int) {
+	if !m.activities.overdue(shard, m.now(), 2*m.cfg.TouchInterval) || !m.flushMu.TryLock() {
+		return
+	}
+	defer m.flushMu.Unlock()
+	if err := m.flushShards(ctx, shard, shard+1); err != nil {
+		m.cfg.Logger.Warn("session access times not written back", slog.String("app", m.app), slog.Any("error", err))
+	}
+}
+
+// flushShards does so for the shards from first on, up to end, which it does not
+// include. It is called with flushMu locked.
+func (m *Manager) flushShards(ctx context.Context, first, end int) error {
 	var (
 		batch  []*activity
 		failed int
@@ -214,8 +242,8 @@ func (m *Manager) flushTouches(ctx context.Context) error {
 		}
 		batch = batch[:0]
 	}
-	for shard := range shards {
-		for _, a := range m.activities.take(shard) {
+	for shard := first; shard < end; shard++ {
+		for _, a := range m.activities.take(shard, m.now()) {
 			if a.inflight.Load() == 0 && a.used.Load() <= a.written.Load() {
 				continue // a save has written it
 			}
@@ -271,6 +299,9 @@ func (m *Manager) touch(ctx context.Context, batch []*activity) error {
 // the present: a request that goes on for long is met by the next Flush.
 func (m *Manager) touchNow(ctx context.Context, sn *snapshot, flushed bool) {
 	a, interval := sn.activity, m.cfg.TouchInterval
+	if !flushed {
+		m.flushOverdue(ctx, a.id.shard())
+	}
 	if flushed && !m.needsOwnTouches(sn.info.Idle) && !sn.expired(time.Duration(a.begun.Load())+interval+interval/2) {
 		return
 	}

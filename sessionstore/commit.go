@@ -29,7 +29,7 @@ type Receipt struct {
 // not stored and reported as [ErrTooLate].
 //
 // A request without changes costs nothing here, but where nobody runs the ID
-// manager it may write back the session's access time.
+// manager it may write back access times.
 func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 	node, route := m.ids.Node(), m.route()
 	s.mu.Lock()

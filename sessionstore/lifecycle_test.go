@@ -659,3 +659,29 @@ func TestAnEndThatMatchesNothing(t *testing.T) {
 	})
 	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "bob") })
 }
+
+// Where nobody runs the ID manager, requests write back what others have left, so that
+// what is to be written back does not become more and more.
+func TestUsesAreWrittenBackWhereNobodyRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{TouchInterval: time.Minute})
+		use := func() {
+			c := &client{}
+			c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+			time.Sleep(time.Millisecond)
+			get(t, c, n.Manager, count)
+		}
+		const left = 200
+		for range left {
+			use()
+		}
+		time.Sleep(5 * time.Minute)
+		want(t, "written back before the next request", n.Stats().Touched, 0)
+		for range 10 * left { // enough to meet the others' shards
+			use()
+		}
+		if got := n.Stats().Touched; got < left {
+			t.Errorf("%d of %d uses were written back", got, left)
+		}
+	})
+}
