@@ -522,6 +522,80 @@ func TestALostConnectionLeavesNothingHalfDone(t *testing.T) {
 	})
 }
 
+// TestNothingRevivesWhileItWaits has writes wait for the lock of a row until it has
+// expired, and others have been told so (P3).
+func TestNothingRevivesWhileItWaits(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		tx, err := db.raw.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		began := func(idle time.Duration) (*sessionstore.Record, sessionstore.Condition) {
+			t.Helper()
+			rec := newRecord(newID(), "shop", "")
+			rec.Idle = idle
+			create(t, b, rec, sessionstore.Condition{})
+			return rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}
+		}
+		companion, itsCond := began(time.Hour)
+		writes := map[string]func(*sessionstore.Record, sessionstore.Condition) error{
+			"update": func(rec *sessionstore.Record, cond sessionstore.Condition) error {
+				return b.Update(t.Context(), rec, cond)
+			},
+			"group": func(rec *sessionstore.Record, cond sessionstore.Condition) error {
+				errs := b.UpdateTogether(t.Context(), []*sessionstore.Record{rec, companion}, []sessionstore.Condition{cond, itsCond})
+				if errs[1] != nil {
+					t.Errorf("its companion: %v", errs[1])
+				}
+				return errs[0]
+			},
+			"touch": func(rec *sessionstore.Record, _ sessionstore.Condition) error {
+				return b.Touch(t.Context(), []sessionstore.Touch{{Key: rec.Key}})
+			},
+		}
+		if db.name == "PostgreSQL" {
+			delete(writes, "update") // judges a row again only if it has changed
+		}
+		dying, results := make(map[string]*sessionstore.Record), make(map[string]chan error)
+		for what := range writes {
+			dying[what], _ = began(time.Second)
+		}
+		for what, rec := range dying {
+			if _, err := tx.Exec(lockRow[db.name], lockArg(db.name, rec.Key.ID)); err != nil {
+				t.Fatal(err)
+			}
+			later := *rec
+			later.Idle = time.Hour
+			result := make(chan error, 1)
+			go func() {
+				result <- writes[what](&later, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash})
+			}()
+			results[what] = result
+		}
+		for what, rec := range dying {
+			for !errors.Is(load(t, b, rec.Key), sessionstore.ErrNotFound) {
+				time.Sleep(10 * time.Millisecond)
+			}
+			if len(results[what]) > 0 {
+				t.Errorf("%s did not wait: %v", what, <-results[what])
+			}
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		for what, rec := range dying {
+			if err := <-results[what]; what != "touch" && !errors.Is(err, sessionstore.ErrConflict) {
+				t.Errorf("%s returned %v", what, err)
+			}
+			if err := load(t, b, rec.Key); !errors.Is(err, sessionstore.ErrNotFound) {
+				t.Errorf("%s: expired, then loaded: %v", what, err)
+			}
+		}
+	})
+}
+
 func load(t *testing.T, b groupBackend, key sessionstore.Key) error {
 	_, err := b.Load(t.Context(), key, 0)
 	return err

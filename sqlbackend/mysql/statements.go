@@ -11,8 +11,11 @@ import "github.com/holdfast-sessions/holdfast/sqlbackend"
 var snippets = map[string]string{
 	// The time at which the statement began, the same all through it, and in UTC
 	// whatever time_zone says. A statement that waited for a lock has an old one,
-	// hence GREATEST wherever it is stored.
+	// hence GREATEST wherever it is stored, and by_now where a locked row is judged.
 	"now": `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`,
+	// The time at which a row is looked at, after a wait for its lock. There is no such
+	// clock in UTC, so it is made of what has passed since the statement began.
+	"by_now": `{now} + GREATEST(0, TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))`,
 
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
@@ -67,7 +70,7 @@ VALUES [[(@id, @app, @hash, 1, @principal, @node,
 	TakenIDs: `SELECT s.id FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)`,
 
 	LockIDs: `
-SELECT s.app, s.secret_hash, s.expires_at > {now}
+SELECT s.app, s.secret_hash, s.expires_at > {by_now}
 FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)
 {for_update}`,
 
@@ -79,12 +82,12 @@ SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {updat
 	s.version = s.version + 1, s.secret_hash = @hash, s.principal = @principal, s.node = @node,
 	s.idle = @idle, s.lifetime = @lifetime, s.data = @data
 WHERE s.id = @id AND s.app = @app
-	AND s.version = @version AND s.secret_hash = @proof AND s.expires_at > {now}`,
+	AND s.version = @version AND s.secret_hash = @proof AND s.expires_at > {by_now}`,
 
 	LockMany: `
 SELECT r.place
 FROM {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
-WHERE s.version = r.version AND s.secret_hash = UNHEX(r.proof) AND s.expires_at > {now}
+WHERE s.version = r.version AND s.secret_hash = UNHEX(r.proof) AND s.expires_at > {by_now}
 {for_update}`,
 
 	// Counting locks the rows in the order of the list before any is changed.
@@ -94,7 +97,7 @@ WITH r (id, app, version, proof, principal, node, idle, lifetime, data) AS (
 ), fit AS (
 	SELECT COUNT(*) AS n
 	FROM r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
-	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {now}
+	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {by_now}
 	{for_update}
 )
 UPDATE fit STRAIGHT_JOIN r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
@@ -133,7 +136,7 @@ UPDATE {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
 SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {touched_expiry}, {touched_expiry}, s.expiry_slot),
 	s.expires_at = {touched_expiry},
 	s.accessed_at = {now} - r.ago
-WHERE s.expires_at > {now} AND s.accessed_at < {now} - r.ago`,
+WHERE s.expires_at > {by_now} AND s.accessed_at < {now} - r.ago`,
 
 	FindIDs: `
 SELECT DISTINCT s.id
