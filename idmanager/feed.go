@@ -42,6 +42,7 @@ type feed struct {
 	at    atomic.Int64 // nanoseconds since epoch when the latest answered poll began, 0 if none was
 
 	// Only run uses what follows.
+	wall   time.Time // the wall clock when the latest answered poll began
 	cursor sessionstore.Cursor
 	seen   map[int64]bool // events that the poll before returned
 }
@@ -93,15 +94,14 @@ func (f *feed) run(ctx context.Context) {
 func (f *feed) poll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
-	began := time.Since(f.epoch)
+	now := time.Now()
+	began, wall := now.Sub(f.epoch), now.Round(0)
 	events, next, err := f.source.Events(ctx, f.cursor)
 	if err != nil {
 		return err
 	}
 	apps, _ := f.applications()
-	last := time.Duration(f.at.Load())
-	if f.cursor == 0 || began-last > f.cfg.EventRetention/2 {
-		// What happened before, or was pruned meanwhile, nobody told us.
+	if f.cursor == 0 || f.missed(began, wall) {
 		for _, app := range apps {
 			app.Reset()
 		}
@@ -113,9 +113,17 @@ func (f *feed) poll(ctx context.Context) error {
 			apply(apps, e)
 		}
 	}
-	f.cursor, f.seen = next, seen
+	f.wall, f.cursor, f.seen = wall, next, seen
 	f.at.Store(int64(max(began, 1)))
 	return nil
+}
+
+// missed reports whether events may have been pruned since the latest answered poll, or
+// the machine was asleep meanwhile: a suspended one's monotonic clock stands still, by
+// which copies do not expire.
+func (f *feed) missed(began time.Duration, wall time.Time) bool {
+	passed := began - time.Duration(f.at.Load())
+	return passed > f.cfg.EventRetention/2 || wall.Sub(f.wall)-passed > f.cfg.FeedTimeout
 }
 
 // apply tells the applications of an event. Applying one twice does no harm.
