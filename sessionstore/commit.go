@@ -252,14 +252,15 @@ func (m *Manager) end(ctx context.Context, s *Session, w *write) error {
 	return nil
 }
 
-// mayEnd refuses to end a session that has become somebody else's since the
-// request began: it was renewed and has another principal (P7).
+// mayEnd refuses to end a session that may have become somebody else's since the
+// request began: it was renewed, and has another principal or, if the request was
+// anonymous, perhaps one in another application (P7).
 func (m *Manager) mayEnd(ctx context.Context, e ending) error {
 	sn, sibling, err := m.load(ctx, e.id)
 	switch {
-	case err == nil && !equalHash(sn.hash, e.hash) && sn.info.Principal != e.principal,
+	case err == nil && !equalHash(sn.hash, e.hash) && (sn.info.Principal != e.principal || e.principal == ""),
 		errors.Is(err, ErrSibling) && !equalHash(sibling.SecretHash, e.hash):
-		return fmt.Errorf("%w: another request has logged in", ErrConflict)
+		return fmt.Errorf("%w: another request has renewed the session", ErrConflict)
 	case err == nil || errors.Is(err, ErrNotFound):
 		return nil
 	}

@@ -246,6 +246,62 @@ func TestAnOldSecretCannotTakeOverByRenewal_P7(t *testing.T) {
 	}
 }
 
+// A secret is worth nothing after a renewal, whoever renewed it, in whatever application
+// and whatever its holder does with it.
+func TestAnOldSecretGetsNoNewOne_P7(t *testing.T) {
+	renewals := map[string]func(t *testing.T, c *client, shop, office *sessionstore.Manager){
+		"a renewal": func(t *testing.T, c *client, shop, _ *sessionstore.Manager) {
+			c.do(t, shop, func(s *sessionstore.Session) { s.Renew() })
+		},
+		"a login": func(t *testing.T, c *client, shop, _ *sessionstore.Manager) {
+			c.do(t, shop, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		},
+		"a login as who it was": func(t *testing.T, c *client, shop, _ *sessionstore.Manager) {
+			c.do(t, shop, func(s *sessionstore.Session) { s.SetPrincipal(s.Principal()) })
+		},
+		"a login in another application": func(t *testing.T, c *client, _, office *sessionstore.Manager) {
+			inOffice := &client{token: c.token} // which has its own version cookie
+			inOffice.do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("admin") })
+			c.token = inOffice.token
+		},
+	}
+	uses := map[string]func(*sessionstore.Session){
+		"renewal":                func(s *sessionstore.Session) { s.Renew() },
+		"another login":          func(s *sessionstore.Session) { s.SetPrincipal("mallory") },
+		"giving up":              func(s *sessionstore.Session) { s.SetPrincipal("") },
+		"change":                 func(s *sessionstore.Session) { count.Set(s, 2) },
+		"login with another use": func(s *sessionstore.Session) { s.SetPrincipal("mallory"); count.Set(s, 2) },
+	}
+	for renewal, renew := range renewals {
+		for use, do := range uses {
+			for _, was := range []string{"", "mallory"} {
+				n := newNode(t, membackend.New(), "n1", nil).run(t)
+				office := n.application(t, "office", nil)
+				c := &client{}
+				c.do(t, n.Manager, func(s *sessionstore.Session) {
+					count.Set(s, 1)
+					s.SetPrincipal(was)
+				})
+				what := fmt.Sprintf("%s by the holder of the old secret of %q, after %s", use, was, renewal)
+				thief := *c
+				s, err := n.Begin(t.Context(), thief.claim())
+				if err != nil {
+					t.Fatal(err)
+				}
+				do(s)
+				renew(t, c, n.Manager, office)
+				r, err := n.Commit(t.Context(), s)
+				n.Release(s)
+				if !r.Token.IsZero() || err != nil && !errors.Is(err, sessionstore.ErrConflict) {
+					t.Errorf("%s: told %+v, %v", what, r, err)
+				}
+				thief.do(t, n.Manager, func(s *sessionstore.Session) { want(t, what+": new", s.IsNew(), true) })
+				c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, what+": the other's is new", s.IsNew(), false) })
+			}
+		}
+	}
+}
+
 func TestNothingIsStoredThatCannotBe(t *testing.T) {
 	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxDataBytes: 1000})
 	c := &client{}
@@ -461,6 +517,17 @@ func TestLogoutOfWhatBecameSomebodysSession_P7(t *testing.T) {
 	})
 	if !errors.Is(err, sessionstore.ErrConflict) || r.Clear {
 		t.Errorf("an anonymous request's logout after the login: %+v, %v", r, err)
+	}
+	office := n.application(t, "office", nil)
+	anonymous := &client{}
+	anonymous.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	old = *anonymous
+	r, err = old.try(n.Manager, func(s *sessionstore.Session) {
+		s.Invalidate()
+		(&client{token: anonymous.token}).do(t, office, func(s *sessionstore.Session) { s.SetPrincipal("admin") })
+	})
+	if !errors.Is(err, sessionstore.ErrConflict) || r.Clear {
+		t.Errorf("an anonymous request's logout after the login in another application: %+v, %v", r, err)
 	}
 	// A mere renewal meanwhile does not save bob's session from bob's logout.
 	tab := *c

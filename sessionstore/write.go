@@ -394,13 +394,11 @@ func withNode(i Info, node string) Info {
 func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *write) error {
 	p := &w.pending
 	renew := p.renew
-	if base.hash != w.hash { // superseded: renewed by another request since
-		switch {
-		case p.principal == nil:
-			renew = false // that renewal will do, and its token is not this client's to have
-		case base.info.Principal != w.base.info.Principal && base.info.Principal != *p.principal:
-			return fmt.Errorf("%w: another request has logged in", ErrConflict)
+	if base.hash != w.hash { // superseded: renewed by another request since, here or in a sibling application
+		if p.principal != nil && *p.principal != base.info.Principal {
+			return fmt.Errorf("%w: another request has renewed the session", ErrConflict)
 		}
+		renew = false // that renewal will do, and its token is not this client's to have (P7)
 	}
 	w.tooLate = false
 	m.amend(rec, p)
