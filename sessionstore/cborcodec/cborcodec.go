@@ -7,6 +7,8 @@
 package cborcodec
 
 import (
+	"math"
+
 	"github.com/fxamacker/cbor/v2"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
@@ -31,6 +33,11 @@ func New() Codec {
 	}
 	dec, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, // what Encode never writes is no value
+		// What Encode writes is a value: sessions are bounded by their bytes.
+		UTF8:             cbor.UTF8DecodeInvalid,
+		MaxArrayElements: math.MaxInt32,
+		MaxMapPairs:      math.MaxInt32,
+		MaxNestedLevels:  math.MaxUint16,
 	}.DecMode()
 	if err != nil {
 		panic(err)
