@@ -1,6 +1,7 @@
 package sessionstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,12 +71,27 @@ func (a Attr[T]) Set(s *Session, v T) {
 // Delete removes the attribute.
 func (a Attr[T]) Delete(s *Session) { a.put(s, &attributeChange{absolute: true}, nil) }
 
-// Take returns the value and removes it: a message to be shown once.
+// Take returns the value and removes it: a message to be shown once. Requests at the
+// same time may all get it; what another one sets meanwhile stays.
 func (a Attr[T]) Take(s *Session) (v T, ok bool) {
-	if v, ok = a.Get(s); ok {
-		a.Delete(s)
+	for {
+		taken, present, _, edits := s.lookup(a.name)
+		if !present {
+			return v, false
+		}
+		if v, ok = a.decode(s.m, s.place(a.name), taken); !ok {
+			return v, false
+		}
+		remove := func(old []byte, present bool) ([]byte, bool, error) {
+			if bytes.Equal(old, taken) {
+				return nil, false, nil
+			}
+			return old, present, nil
+		}
+		if a.putIf(s, &attributeChange{updates: &updateList{last: remove}}, nil, edits) {
+			return v, true
+		}
 	}
-	return v, ok
 }
 
 // Update sets the attribute to f of its value, or of the zero T if it is not set.
@@ -134,8 +150,14 @@ func (a Attr[T]) putPending(p *pending, c *attributeChange, err error) {
 	p.set(a.name, c)
 }
 
-func (a Attr[T]) encode(m *Manager, place Place, v T) ([]byte, error) {
-	data, err := m.cfg.Codec.Encode(place, v)
+// encode contains what a codec may do with values that it does not expect.
+func (a Attr[T]) encode(m *Manager, place Place, v T) (data []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			data, err = nil, fmt.Errorf("encode attribute %s: panic: %v", a.name, p)
+		}
+	}()
+	data, err = m.cfg.Codec.Encode(place, v)
 	if err != nil {
 		return nil, fmt.Errorf("encode attribute %s: %w", a.name, err)
 	}

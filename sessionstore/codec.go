@@ -28,7 +28,9 @@ type Codec interface {
 	Decode(at Place, data []byte, v any) error
 }
 
-// JSON is the default codec: encoding/json. The zero value is ready for use.
+// JSON is the default codec: encoding/json. Bytes of strings that are not UTF-8 come
+// back as U+FFFD, also in keys of maps, of which some may then be the same. The zero
+// value is ready for use.
 type JSON struct{}
 
 // Encode implements [Codec].

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -233,4 +234,46 @@ func FuzzEncrypted(f *testing.F) {
 		f.Fatal(err)
 	}
 	fuzzCodec(f, codec)
+}
+
+// What CBOR encodes it decodes, whatever its decoder's defaults say.
+func TestCBORDecodesWhatItEncodes(t *testing.T) {
+	codec := cborcodec.New()
+	var nested any = "core"
+	for range 1000 {
+		nested = []any{nested}
+	}
+	keys := make(map[string]int)
+	for i := range 140_000 {
+		keys[strconv.Itoa(i)] = i
+	}
+	for what, v := range map[string]any{
+		"a string that is not UTF-8": "caf\xe9",
+		"a key that is not UTF-8":    map[any]any{"caf\xe9": uint64(1)},
+		"a long list":                make([]any, 140_000),
+		"a large map":                keys,
+		"a value in depth":           nested,
+	} {
+		data, err := codec.Encode(sessionstore.Place{}, v)
+		if err != nil {
+			t.Errorf("%s: encode: %v", what, err)
+			continue
+		}
+		got := reflect.New(reflect.TypeOf(v))
+		if err := codec.Decode(sessionstore.Place{}, data, got.Interface()); err != nil {
+			t.Errorf("%s: decode: %v", what, err)
+		} else if !reflect.DeepEqual(got.Elem().Interface(), v) {
+			t.Errorf("%s came back as another one", what)
+		}
+	}
+}
+
+// A codec that panics fails the commit, not the handler.
+func TestACodecThatPanicsFailsTheCommit(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Codec: sessionstore.Gob{}})
+	pointer := sessionstore.NewAttr[*int]("pointer")
+	_, err := (&client{}).try(n.Manager, func(s *sessionstore.Session) { pointer.Set(s, nil) }) // gob has no nil
+	if !errors.Is(err, sessionstore.ErrUnstorable) || !strings.Contains(err.Error(), "pointer") {
+		t.Errorf("commit returned %v", err)
+	}
 }

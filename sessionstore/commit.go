@@ -44,9 +44,14 @@ func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 		}
 		return receipt, nil
 	}
+	unsure := s.unsure
 	s.mu.Unlock()
 	if !idle {
-		if err := m.save(ctx, s); err != nil {
+		err := unsure
+		if err == nil {
+			err = m.save(ctx, s)
+		}
+		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.sealed = true
@@ -163,7 +168,7 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 		return nil, p.err
 	}
 	writing := p
-	s.writing, s.pending = &writing, pending{}
+	s.writing, s.pending, s.unsure = &writing, pending{}, nil
 	w := &write{
 		pending: p, base: s.base, hash: s.hash, token: s.token,
 		joins: s.joins, sealed: s.sealed, superseded: s.superseded,
@@ -208,7 +213,9 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 		s.resetLocked(s.pending.ends)
 		return nil, err
 	case err != nil:
-		s.pending = w.pending.before(s.pending)
+		if s.pending = w.pending.before(s.pending); w.unsure && !p.isIdempotent() {
+			s.unsure = fmt.Errorf("changes are not stored twice after: %w", err)
+		}
 		return nil, err
 	case w.after == nil: // nothing had to be stored
 		s.pending = w.pending.before(s.pending)

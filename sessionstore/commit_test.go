@@ -1,6 +1,7 @@
 package sessionstore_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,13 +175,14 @@ func TestLogoutWhileASaveIsInFlight_P3(t *testing.T) {
 
 type afterUpdate struct {
 	sessionstore.Backend
-	f func()
+	f   func()
+	err error // what is returned in place of success
 }
 
 func (b *afterUpdate) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
 	err := b.Backend.Update(ctx, rec, cond)
 	b.f()
-	return err
+	return cmp.Or(b.err, err)
 }
 
 func TestLoginDuringAnAnonymousRequest_P7(t *testing.T) {
@@ -350,7 +352,7 @@ func TestAFailedSaveStaysPending_X12(t *testing.T) {
 	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
 	down := errors.New("database is down")
 	c.do(t, n.Manager, func(s *sessionstore.Session) {
-		count.Update(s, func(n int) int { return n + 1 })
+		count.Set(s, 2)
 		n.backend.set(func(string) error { return down })
 		if err := s.Save(t.Context()); !errors.Is(err, down) {
 			t.Errorf("save: %v", err)
@@ -362,6 +364,45 @@ func TestAFailedSaveStaysPending_X12(t *testing.T) {
 	})
 	v, _ := get(t, c, n.Manager, count)
 	want(t, "count", v, 2)
+}
+
+// An increment of which nobody knows whether it was stored is not stored again, unless
+// the handler says so.
+func TestAFailedUpdateIsNotRepeated(t *testing.T) {
+	down := errors.New("connection lost")
+	for what, test := range map[string]struct {
+		then  func(*sessionstore.Session) error
+		fails bool
+		want  int
+	}{
+		"nothing":   {func(*sessionstore.Session) error { return nil }, true, 2},
+		"Set":       {func(s *sessionstore.Session) error { name.Set(s, "x"); return nil }, true, 2},
+		"Discard":   {func(s *sessionstore.Session) error { s.Discard(); return nil }, false, 2},
+		"Save":      {func(s *sessionstore.Session) error { return s.Save(t.Context()) }, false, 3},
+		"Set count": {func(s *sessionstore.Session) error { count.Set(s, 7); return s.Save(t.Context()) }, false, 7},
+	} {
+		n := newNode(t, membackend.New(), "n1", nil)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		_, err := c.try(n.Manager, func(s *sessionstore.Session) {
+			count.Update(s, func(n int) int { return n + 1 })
+			lost := &afterUpdate{Backend: n.memory, f: func() {}, err: down} // stored all the same
+			n.backend.Backend = lost
+			if err := s.Save(t.Context()); !errors.Is(err, down) {
+				t.Errorf("save: %v", err)
+			}
+			n.backend.Backend = n.memory
+			if err := test.then(s); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+		if errors.Is(err, down) != test.fails {
+			t.Errorf("%s: commit returned %v", what, err)
+		}
+		c.version = 0
+		v, _ := get(t, c, n.Manager, count)
+		want(t, what+": count", v, test.want)
+	}
 }
 
 func TestCommitsOfOneSessionTravelTogether(t *testing.T) {
@@ -694,4 +735,21 @@ func TestListenersOutliveTheirRequest(t *testing.T) {
 	if _, err := n.InvalidatePrincipal(ctx, "bob"); err != nil || !heard {
 		t.Error(err, heard)
 	}
+}
+
+// A message that is set while another one is taken is not taken unseen.
+func TestTakeLeavesWhatIsSetMeanwhile(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { name.Set(s, "first") })
+	tab := *c
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		v, _ := name.Take(s)
+		want(t, "taken", v, "first")
+		_, ok := name.Get(s)
+		want(t, "there after it was taken", ok, false)
+		tab.do(t, n.Manager, func(s *sessionstore.Session) { name.Set(s, "second") })
+	})
+	v, _ := get(t, c, n.Manager, name)
+	want(t, "left", v, "second")
 }

@@ -51,6 +51,16 @@ func (p *pending) isEmpty() bool {
 	return len(p.attrs) == 0 && len(p.ends) == 0 && p.err == nil && !p.store()
 }
 
+// isIdempotent reports whether storing the changes twice is storing them once.
+func (p *pending) isIdempotent() bool {
+	for _, c := range p.attrs {
+		if !c.absolute {
+			return false
+		}
+	}
+	return true
+}
+
 // store reports whether something other than an attribute asks for a write.
 func (p *pending) store() bool {
 	return p.principal != nil || p.idle != nil || p.lifetime != nil || p.renew || p.start

@@ -68,6 +68,7 @@ type Session struct {
 	edits   uint64   // counts changes to pending
 	resets  uint64   // counts resetLocked
 	receipt Receipt  // what the client has to be told and was not yet
+	unsure  error    // of a save that failed: what is pending may be stored, and must not be stored twice
 
 	// Together, because each request has a Session: this makes it smaller.
 	detached   bool // belongs to no request: what listeners read from; never changes
@@ -211,7 +212,7 @@ func (s *Session) resetLocked(ends []ending) {
 	s.leaveLocked()
 	s.token, s.hash, s.told, s.joins, s.base = Token{}, SecretHash{}, 0, false, nil
 	s.source, s.previous, s.superseded = SourceNew, 0, false
-	s.pending = pending{ends: ends}
+	s.pending, s.unsure = pending{ends: ends}, nil
 	s.edits++
 	s.resets++
 }
@@ -233,7 +234,7 @@ func (s *Session) Discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.edits++
-	s.pending = pending{ends: s.pending.ends}
+	s.pending, s.unsure = pending{ends: s.pending.ends}, nil
 }
 
 // Info returns what is known about the session but its data. AccessedAt is the
@@ -354,6 +355,8 @@ func (s *Session) Done() <-chan struct{} {
 // if the response has begun and a change needs the client to be given a new token
 // (the other changes are stored). After any other error it is unknown whether the
 // changes were stored. Changes that could not be stored stay pending; see Discard.
+// If [Attr.Update] or [Attr.Take] is among them, they might be done twice then, so the
+// commit at the response's first byte fails, unless Save is called again or Discard.
 //
 // The context's values are handed on; its end does not cut a commit short, which
 // [Config.Timeout] bounds.

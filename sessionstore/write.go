@@ -33,6 +33,7 @@ type write struct {
 	before, after    *snapshot
 	created, renewed bool
 	tooLate          bool
+	unsure           bool // with err: whether it was stored is unknown
 	err              error
 
 	wake     chan struct{} // of one that waits: closed when it is finished, or to be run by its owner
@@ -272,10 +273,11 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 	if sn := m.cache.get(id); sn != nil && sn.follows(base) {
 		base = sn
 	}
+	unsure := false
 	fail := func(err error) {
 		for _, w := range group {
 			if w.after == nil && (w.before != nil || w.err == errPanicked) { // was part of the statement, if any
-				w.err = err
+				w.err, w.unsure = err, unsure
 			}
 		}
 	}
@@ -306,6 +308,7 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 			return
 		case !errors.Is(err, ErrConflict):
 			m.cache.doubt(id) // it is unknown what is stored now
+			unsure = true
 			fail(err)
 			return
 		}
