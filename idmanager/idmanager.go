@@ -338,6 +338,9 @@ func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, kee
 	if principal == "" {
 		return 0, errors.New("idmanager: the anonymous principal has no sessions to end")
 	}
+	if err := sessionstore.ValidatePrincipal(principal); err != nil {
+		return 0, err
+	}
 	removed, err := m.End(ctx, sessionstore.Selector{Principal: principal, Except: keep}, sessionstore.CauseRevoked)
 	ids := make(map[sessionstore.ID]bool)
 	for _, info := range removed {
@@ -351,6 +354,10 @@ func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, kee
 // used first. After an error it yields nothing more.
 func (m *Manager) Sessions(ctx context.Context, principal string) iter.Seq2[sessionstore.Info, error] {
 	return func(yield func(sessionstore.Info, error) bool) {
+		if err := sessionstore.ValidatePrincipal(principal); err != nil {
+			yield(sessionstore.Info{}, err)
+			return
+		}
 		seen := make(map[sessionstore.ID]bool)
 		for info, err := range m.backend.List(ctx, sessionstore.Selector{Principal: principal}) {
 			if err == nil && seen[info.Key.ID] {

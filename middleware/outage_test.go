@@ -12,7 +12,7 @@ import (
 
 func TestOutagesAreLoggedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var o outageLog
+		var o sparseLog
 		for second := range 3 {
 			lines, omitted := 0, 0
 			for range 500 {

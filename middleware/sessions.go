@@ -18,7 +18,7 @@ type Sessions struct {
 
 	versionCookie cookieTemplate
 
-	outages outageLog
+	outages, clashLog sparseLog
 
 	clashes, errors, lateErrors, lostTokens atomic.Int64
 }
@@ -118,8 +118,11 @@ func (s *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Reque
 func (s *Sessions) begin(ctx context.Context, claims *presented) (session *sessionstore.Session, token sessionstore.Token, err error) {
 	if claims.clash {
 		s.clashes.Add(1)
-		s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "request has several session cookies, the first valid one is used",
-			slog.String("app", s.manager.App()), slog.String("cookie", s.names.token), slog.Int("well_formed", claims.n))
+		if omitted, ok := s.clashLog.admit(); ok {
+			s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "request has several session cookies, the first valid one is used",
+				slog.String("app", s.manager.App()), slog.String("cookie", s.names.token), slog.Int("well_formed", claims.n),
+				slog.Int("lines_omitted_before", omitted))
+		}
 	}
 	if claims.n == 0 {
 		session, err = s.manager.Begin(ctx, sessionstore.Claim{}) // P9

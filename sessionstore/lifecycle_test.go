@@ -3,7 +3,9 @@ package sessionstore_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -684,4 +686,28 @@ func TestUsesAreWrittenBackWhereNobodyRuns(t *testing.T) {
 			t.Errorf("%d of %d uses were written back", got, left)
 		}
 	})
+}
+
+// Who lists or ends the sessions of a principal that cannot be is told so.
+func TestPrincipalsThatCannotBe(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	for _, principal := range []string{"a\x00b", "\xff", strings.Repeat("x", 256)} {
+		for what, lists := range map[string]func(context.Context, string) iter.Seq2[sessionstore.Info, error]{
+			"application": n.Sessions, "ID manager": n.ids.Sessions,
+		} {
+			listed := 0
+			for _, err := range lists(t.Context(), principal) {
+				if listed++; err == nil {
+					t.Errorf("%s: %q has a session", what, principal)
+				}
+			}
+			want(t, what+": listed", listed, 1)
+		}
+		if _, err := n.InvalidatePrincipal(t.Context(), principal); err == nil {
+			t.Errorf("application: sessions of %q were ended", principal)
+		}
+		if _, err := n.ids.InvalidatePrincipal(t.Context(), principal); err == nil {
+			t.Errorf("ID manager: sessions of %q were ended", principal)
+		}
+	}
 }

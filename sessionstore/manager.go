@@ -101,6 +101,9 @@ func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, kee
 	if principal == "" {
 		return 0, errors.New("sessionstore: the anonymous principal has no sessions to end")
 	}
+	if err := ValidatePrincipal(principal); err != nil {
+		return 0, err
+	}
 	removed, err := m.ids.End(ctx, Selector{Principal: principal, App: m.app, Except: keep}, CauseRevoked)
 	ids := make(map[ID]bool)
 	for _, info := range removed {
@@ -113,6 +116,9 @@ func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, kee
 // recently used first. After an error it yields nothing more. The anonymous
 // principal "" has no list.
 func (m *Manager) Sessions(ctx context.Context, principal string) iter.Seq2[Info, error] {
+	if err := ValidatePrincipal(principal); err != nil {
+		return func(yield func(Info, error) bool) { yield(Info{}, err) }
+	}
 	return m.backend.List(ctx, Selector{Principal: principal, App: m.app})
 }
 
