@@ -54,6 +54,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.registration != nil {
 		wg.Go(func() {
 			if failure = m.registration.run(ctx); failure != nil {
+				// Not everybody looks at what a goroutine returns.
+				m.cfg.Logger.Error("the ID manager stops running, requests ask the database each time", slog.Any("error", failure))
 				cancel()
 			}
 		})

@@ -2,7 +2,7 @@
 // attributes, principals, their lifecycle, and a local cache that stays coherent
 // with a database all nodes share.
 //
-// Handlers see attributes and five methods. The middleware of package middleware
+// Handlers see attributes and a [Session]. The middleware of package middleware
 // begins the session before the handler and commits it before the first byte of
 // the response leaves, so a handler meets no error and cannot forget to save:
 //

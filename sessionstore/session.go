@@ -176,14 +176,16 @@ func (s *Session) Start() { s.change(func(p *pending) { p.start = true }) }
 // SetIdleTimeout changes how long this session lives after its last use, in this
 // application. 0 restores the application's IdleTimeout; the special value -1
 // means no idle timeout. A session with a timeout shorter than two of the
-// application's touch intervals is written back on its own requests' time.
+// application's touch intervals is written back on its own requests' time. A timeout
+// must be between 1 ms and 100 years, or the commit fails ([ErrUnstorable]).
 func (s *Session) SetIdleTimeout(d time.Duration) {
 	s.change(func(p *pending) { p.idle = p.limit("idle timeout", d, s.m.cfg.IdleTimeout) })
 }
 
 // SetLifetime changes how long after its creation this session ends, in this
 // application. 0 restores the application's Lifetime; the special value -1 means
-// no limit.
+// no limit. It must be between 1 ms and 100 years, or the commit fails
+// ([ErrUnstorable]).
 func (s *Session) SetLifetime(d time.Duration) {
 	s.change(func(p *pending) { p.lifetime = p.limit("lifetime", d, s.m.cfg.Lifetime) })
 }

@@ -7,7 +7,7 @@
 //
 // It works in every pgx.QueryExecMode, also through a pooler in transaction mode,
 // with any search_path, and whatever the connections' default isolation is.
-// Package migrations makes the tables. PostgreSQL must be of version 13 or later.
+// Package migrations makes the tables. PostgreSQL must be of version 14 or later.
 package postgres
 
 import (
