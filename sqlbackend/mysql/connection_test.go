@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sqlbackend/mysql"
 )
 
 // newRecord returns a session that was not stored yet.
@@ -108,6 +110,103 @@ func TestConnectionSettingsChangeNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNewRefusesUnsuitableConnections(t *testing.T) {
+	settings := []struct{ param, value, want, only string }{
+		{"autocommit", "0", "autocommit is OFF", ""},
+		{"sql_safe_updates", "1", "sql_safe_updates is ON", ""},
+		{"transaction_isolation", "'READ-UNCOMMITTED'", "_isolation is READ-UNCOMMITTED", ""},
+		{"sql_mode", "'STRICT_TRANS_TABLES,EMPTY_STRING_IS_NULL'", "sql_mode is EMPTY_STRING_IS_NULL", "MariaDB"},
+		{"charset", "big5", "character_set_client is big5", ""},
+		{"charset", "binary", "character_set_client is binary", ""},
+		{"charset", "cp932", "character_set_client is cp932", ""},
+		{"charset", "gb18030", "character_set_client is gb18030", "MySQL"},
+		{"charset", "gb2312", "character_set_client is gb2312", ""},
+		{"charset", "gbk", "character_set_client is gbk", ""},
+		{"charset", "sjis", "character_set_client is sjis", ""},
+		{"charset", "swe7", "character_set_client is swe7", "MariaDB"}, // in which MySQL shows no variables
+	}
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			dsn := database(t)
+			for _, s := range settings {
+				if s.only != "" && s.only != name {
+					continue
+				}
+				db := dbtest.OpenMySQL(t, withDSN(t, dsn, func(c *driver.Config) { c.Params = map[string]string{s.param: s.value} }))
+				_, err := mysql.New(t.Context(), db, nil)
+				if err == nil || !strings.Contains(err.Error(), s.want) {
+					t.Errorf("with %s=%s New returned %v", s.param, s.value, err)
+				}
+			}
+		})
+	}
+}
+
+// TestDataNeverBecomeSQL tries every character set of the server. One in which a
+// backslash may be the end of a character, New must not let pass.
+func TestDataNeverBecomeSQL(t *testing.T) {
+	// Large, so that the driver writes it into the statement.
+	data := bytes.Repeat([]byte("x"), 300<<10)
+	for b := 0x80; b <= 0xff; b++ {
+		data = append(append(data, byte(b)), "', s.principal = 'admin' -- "...)
+	}
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			dsn, stored := database(t), 0
+			for _, charset := range charsets(t, dsn) {
+				db := dbtest.OpenMySQL(t, withDSN(t, dsn, func(c *driver.Config) {
+					c.InterpolateParams = true
+					c.Params = map[string]string{"charset": charset}
+				}))
+				b, err := mysql.New(t.Context(), db, nil)
+				if err != nil { // refused by the server, or by New
+					continue
+				}
+				rec := newRecord("shop", "Bob")
+				if _, err := b.Create(t.Context(), rec, sessionstore.Condition{}); err != nil {
+					t.Errorf("%s: %v", charset, err)
+					continue
+				}
+				rec.Data = data
+				if err := b.Update(t.Context(), rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}); err != nil {
+					t.Errorf("%s: %.200s", charset, err.Error())
+				}
+				got, err := b.Load(t.Context(), rec.Key, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Principal != "Bob" || !bytes.Equal(got.Data, data) {
+					t.Errorf("%s: loaded %d of %d bytes, principal %q", charset, len(got.Data), len(data), got.Principal)
+				}
+				stored++
+			}
+			if stored < 20 {
+				t.Errorf("only %d character sets were tried", stored)
+			}
+		})
+	}
+}
+
+func charsets(t *testing.T, dsn string) (names []string) {
+	t.Helper()
+	rows, err := dbtest.OpenMySQL(t, dsn).QueryContext(t.Context(), "SELECT character_set_name FROM information_schema.character_sets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // TestNoStatementReadsTheWholeTable goes by the server's own count of rows read in

@@ -39,17 +39,13 @@ func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, err
 }
 
 // fitting returns the statements for the kind of server that db leads to. It returns
-// an error if the connections are set up in a way that loses what is stored.
+// an error if the connections are set up in a way that none would fit.
 func fitting(ctx context.Context, db *sql.DB) (sqlbackend.Statements, error) {
 	ctx, cancel := context.WithTimeout(ctx, sqlbackend.DefaultStatementTimeout)
 	defer cancel()
 	s := statements
-	autocommit, err := variable(ctx, db, "autocommit")
-	if err != nil {
+	if err := checkConnection(ctx, db); err != nil {
 		return s, err
-	}
-	if autocommit == "OFF" {
-		return s, errors.New("mysql: autocommit is off, so nothing would commit a save of one statement: add autocommit=1 to the DSN")
 	}
 	galera, err := isGalera(ctx, db)
 	if err != nil {

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	driver "github.com/go-sql-driver/mysql"
-
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/migrations"
 	"github.com/holdfast-sessions/holdfast/sqlbackend/mysql"
@@ -56,18 +54,6 @@ func TestNewRefusesADatabaseThatIsDown(t *testing.T) {
 	_, err = mysql.New(t.Context(), dbtest.OpenMySQL(t, "user:hush@tcp("+address+")/db"), nil)
 	if err == nil || !strings.Contains(err.Error(), "connection refused") || strings.Contains(err.Error(), "hush") {
 		t.Errorf("New returned %v", err)
-	}
-}
-
-// Where nothing commits single statements, saves would be acknowledged and lost.
-func TestNewRefusesConnectionsThatDoNotCommit(t *testing.T) {
-	for name, database := range servers {
-		t.Run(name, func(t *testing.T) {
-			dsn := withDSN(t, database(t), func(cfg *driver.Config) { cfg.Params = map[string]string{"autocommit": "0"} })
-			if _, err := mysql.New(t.Context(), dbtest.OpenMySQL(t, dsn), nil); err == nil || !strings.Contains(err.Error(), "autocommit") {
-				t.Errorf("New returned %v", err)
-			}
-		})
 	}
 }
 
