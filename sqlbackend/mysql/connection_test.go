@@ -345,6 +345,48 @@ func TestInterruptedTransactionsLeaveConnectionsClean(t *testing.T) {
 	}
 }
 
+// After a transaction its connection is in none, and still there.
+func TestTransactionsEndWhateverTheCompletionType(t *testing.T) {
+	for name, database := range servers {
+		for _, completion := range []string{"CHAIN", "RELEASE"} {
+			t.Run(name+"/"+completion, func(t *testing.T) {
+				ctx, dsn := t.Context(), database(t)
+				db := dbtest.OpenMySQL(t, withDSN(t, dsn, func(c *driver.Config) {
+					c.Params = map[string]string{"completion_type": "'" + completion + "'"}
+				}))
+				db.SetMaxOpenConns(1)
+				b, before := newBackend(t, db, nil), connectionID(t, db)
+				login := sessionstore.Condition{MaxSessions: 1}
+				rec := newRecord("shop", "Bob")
+				if _, err := b.Create(ctx, rec, login); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := b.Create(ctx, newRecord("shop", "Bob"), login); !errors.Is(err, sessionstore.ErrLimit) {
+					t.Errorf("the second login returned %v", err)
+				}
+				if err := b.Update(ctx, rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}); err != nil {
+					t.Error(err)
+				}
+				reader := newBackend(t, dbtest.OpenMySQL(t, dsn), nil)
+				if got, err := reader.Load(ctx, rec.Key, 0); err != nil || got.Version != 2 {
+					t.Errorf("others load %+v, error %v", got, err)
+				}
+				if after := connectionID(t, db); after != before {
+					t.Errorf("connection %d became %d", before, after)
+				}
+			})
+		}
+	}
+}
+
+func connectionID(t *testing.T, db *sql.DB) (id int64) {
+	t.Helper()
+	if err := db.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 func TestLostConnectionsArePassedOver(t *testing.T) {
 	for name, database := range servers {
 		t.Run(name, func(t *testing.T) {

@@ -6,13 +6,13 @@
 //	defer db.Close()
 //	backend, err := mysql.New(ctx, db, nil)
 //
-// It asks little of the DSN, but for Galera: parseTime, loc, time_zone, clientFoundRows
-// and multiStatements may be anything. [New] returns an error that says what to change
-// if autocommit is off, if sql_safe_updates is on, if the default isolation is READ
-// UNCOMMITTED, if MariaDB's sql_mode has EMPTY_STRING_IS_NULL, or if the character set
-// is big5, cp932, gb18030, gb2312, gbk, sjis, binary or swe7; none of that is a
-// server's default. interpolateParams=true saves a round trip for each statement of
-// more than 256 KiB.
+// It asks little of the DSN, but for Galera: parseTime, loc, time_zone, clientFoundRows,
+// multiStatements and completion_type may be anything. [New] returns an error that says
+// what to change if autocommit is off, if sql_safe_updates is on, if the default
+// isolation is READ UNCOMMITTED, if MariaDB's sql_mode has EMPTY_STRING_IS_NULL, or if
+// the character set is big5, cp932, gb18030, gb2312, gbk, sjis, binary or swe7; none of
+// that is a server's default. interpolateParams=true saves a round trip for each
+// statement of more than 256 KiB.
 //
 // Package migrations makes the tables.
 //

@@ -84,6 +84,8 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 			"SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
 			"START TRANSACTION",
 		},
+		// Whatever completion_type is: it may begin the next one, or disconnect.
+		Commit: "COMMIT AND NO CHAIN NO RELEASE", Rollback: "ROLLBACK AND NO CHAIN NO RELEASE",
 		Lock: lock, Unlock: unlock,
 		Refused: func(err error) bool { return Classify(err) == sqlbackend.Refused },
 	}, &sqlbackend.Dialect{

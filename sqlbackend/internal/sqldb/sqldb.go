@@ -2,6 +2,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -19,7 +20,10 @@ type DB struct {
 	// Begin are the statements that begin a transaction. BeginTx would leave its
 	// COMMIT without a deadline, and has no words for SQLite's BEGIN IMMEDIATE.
 	Begin []string
-	// NoTransaction reports that an error of ROLLBACK means that there was nothing
+	// Commit and Rollback are the statements that end it. They default to COMMIT and
+	// ROLLBACK.
+	Commit, Rollback string
+	// NoTransaction reports that an error of Rollback means that there was nothing
 	// to roll back. If nil, no error does.
 	NoTransaction func(error) bool
 	// Lock and Unlock take mutexes that belong to a connection, in the order given,
@@ -136,7 +140,7 @@ func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Qu
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
 		defer cancel()
-		_, rollbackErr := conn.ExecContext(ctx, "ROLLBACK")
+		_, rollbackErr := conn.ExecContext(ctx, cmp.Or(d.Rollback, "ROLLBACK"))
 		if rollbackErr != nil && (d.NoTransaction == nil || !d.NoTransaction(rollbackErr)) {
 			discard(conn)
 		}
@@ -149,7 +153,7 @@ func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Qu
 	if err := do(querier{conn}); err != nil {
 		return true, err
 	}
-	if _, err = conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err = conn.ExecContext(ctx, cmp.Or(d.Commit, "COMMIT")); err != nil {
 		return true, &sqlbackend.CommitError{Err: err}
 	}
 	committed = true
