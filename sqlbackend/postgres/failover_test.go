@@ -25,6 +25,8 @@ func TestFailoverToTheStandby_P1(t *testing.T) {
 	b := newBackend(t, dbtest.Pool(t, r.URL), nil)
 	w := load.Start(t, 16, b)
 	w.Await(t, 500, 10*time.Second)
+	standby := "postgres://postgres:holdfast@" + r.Standby.Address + "/postgres?sslmode=disable&default_transaction_read_only=on"
+	newBackend(t, dbtest.Pool(t, standby), nil) // not refused: it may become the primary
 
 	killed := time.Now()
 	r.Primary.Kill(t)
@@ -46,17 +48,8 @@ func TestFailoverToTheStandby_P1(t *testing.T) {
 // A server that was made read-only under its connections is left at the first write
 // that notices, with all connections, because its data grow old.
 func TestReadOnlyConnectionsAreLeft(t *testing.T) {
-	var old atomic.Bool // connections made meanwhile lead to a server that only reads
-	url := dbtest.MigratedPostgres(t)
-	pool := dbtest.Pool(t, url, func(cfg *pgxpool.Config) {
-		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			if !old.Load() {
-				return nil
-			}
-			_, err := conn.Exec(ctx, "SET default_transaction_read_only = on")
-			return err
-		}
-	})
+	var old atomic.Bool
+	pool := dbtest.Pool(t, dbtest.MigratedPostgres(t), readOnlyWhile(&old))
 	b := newBackend(t, pool, nil)
 	pool.Reset()
 	old.Store(true)
@@ -90,13 +83,28 @@ func TestReadOnlyConnectionsAreLeft(t *testing.T) {
 	}
 }
 
+// readOnlyWhile makes connections that are made meanwhile lead to a server that only
+// reads.
+func readOnlyWhile(old *atomic.Bool) func(*pgxpool.Config) {
+	return func(cfg *pgxpool.Config) {
+		cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			if !old.Load() {
+				return nil
+			}
+			_, err := conn.Exec(ctx, "SET default_transaction_read_only = on")
+			return err
+		}
+	}
+}
+
 // While nothing can be written, work waits for as long as its time lasts, and then
 // says why. What comes next does not wait.
 func TestReadOnlyServerIsAClearError(t *testing.T) {
-	pool := dbtest.Pool(t, dbtest.MigratedPostgres(t), func(cfg *pgxpool.Config) {
-		cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
-	})
+	var old atomic.Bool
+	pool := dbtest.Pool(t, dbtest.MigratedPostgres(t), readOnlyWhile(&old))
 	b := newBackend(t, pool, &postgres.Config{StatementTimeout: time.Second})
+	old.Store(true)
+	pool.Reset()
 	rec := newRecord("shop", "")
 	cond := sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}
 	err := b.Update(t.Context(), rec, cond)

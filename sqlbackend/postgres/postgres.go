@@ -6,8 +6,12 @@
 //	backend, err := postgres.New(ctx, pool, nil)
 //
 // It works in every pgx.QueryExecMode, also through a pooler in transaction mode,
-// with any search_path, and whatever the connections' default isolation is.
-// Package migrations makes the tables. PostgreSQL must be of version 14 or later.
+// with any search_path, and whatever the connections' default isolation is. [New]
+// returns an error that says what to change if default_transaction_read_only is on and
+// the server is no standby, or if bytea_output is escape in a mode in which values come
+// as text, pgx.QueryExecModeExec or pgx.QueryExecModeSimpleProtocol; neither is a
+// server's default. Package migrations makes the tables. PostgreSQL must be of version
+// 13 or later.
 package postgres
 
 import (
@@ -97,6 +101,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error)
 		Text:       func(s string) any { return s },
 	}, &sqlbackend.Config{TablePrefix: cfg.TablePrefix, Schema: cfg.Schema, StatementTimeout: cfg.StatementTimeout})
 	if err != nil {
+		return nil, err
+	}
+	if err := checkConnection(ctx, pool); err != nil {
 		return nil, err
 	}
 	return b, nil

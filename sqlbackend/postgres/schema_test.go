@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
@@ -90,6 +91,28 @@ func TestNewRefusesAPrefixThatIsNoIdentifier(t *testing.T) {
 	} {
 		if _, err := postgres.New(t.Context(), pool, cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("New returned %v, want an error that names %s", err, field)
+		}
+	}
+}
+
+func TestNewRefusesUnsuitableConnections(t *testing.T) {
+	url := dbtest.MigratedPostgres(t)
+	for _, mode := range modes {
+		text := mode == pgx.QueryExecModeExec || mode == pgx.QueryExecModeSimpleProtocol
+		for _, s := range []struct {
+			param, value string
+			refused      bool
+		}{
+			{"default_transaction_read_only", "on", true},
+			{"default_transaction_read_only", "off", false},
+			{"bytea_output", "escape", text},
+			{"bytea_output", "hex", false},
+		} {
+			pool := dbtest.Pool(t, url, dbtest.ExecMode(mode), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams[s.param] = s.value })
+			_, err := postgres.New(t.Context(), pool, nil)
+			if refused := err != nil && strings.Contains(err.Error(), s.param+" is "+s.value); refused != s.refused || err != nil && !refused {
+				t.Errorf("in mode %v with %s=%s New returned %v", mode, s.param, s.value, err)
+			}
 		}
 	}
 }
