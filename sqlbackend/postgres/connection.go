@@ -12,19 +12,25 @@ import (
 )
 
 // checkConnection returns an error if the connections are set up in a way that makes
-// statements fail. It asks one of them.
+// statements fail, or changes what they store. It asks one of them.
 func checkConnection(ctx context.Context, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(ctx, sqlbackend.DefaultStatementTimeout)
 	defer cancel()
-	var readOnly, escape bool
+	var readOnly, escape, converts bool
+	var encoding string
 	err := pool.QueryRow(ctx, `
 SELECT current_setting('default_transaction_read_only') = 'on' AND NOT pg_is_in_recovery(),
-	current_setting('bytea_output') = 'escape'`).Scan(&readOnly, &escape)
+	current_setting('bytea_output') = 'escape',
+	pg_client_encoding() NOT IN ('UTF8', 'SQL_ASCII', current_setting('server_encoding')),
+	pg_client_encoding()`).Scan(&readOnly, &escape, &converts, &encoding)
 	if err != nil {
 		return fmt.Errorf("postgres: read the connection's settings: %w", err)
 	}
 	if readOnly {
 		return unsuitable("default_transaction_read_only", "on", "single statements could not write", "off")
+	}
+	if converts {
+		return unsuitable("client_encoding", encoding, "the server would convert principals, which are UTF-8, into other text", "UTF8")
 	}
 	if !escape {
 		return nil

@@ -8,10 +8,11 @@
 // It works in every pgx.QueryExecMode, also through a pooler in transaction mode,
 // with any search_path, and whatever the connections' default isolation is. [New]
 // returns an error that says what to change if default_transaction_read_only is on and
-// the server is no standby, or if bytea_output is escape in a mode in which values come
-// as text, pgx.QueryExecModeExec or pgx.QueryExecModeSimpleProtocol; neither is a
-// server's default. Package migrations makes the tables. PostgreSQL must be of version
-// 13 or later.
+// the server is no standby, if the server converts from a client_encoding that is not
+// UTF8, or if bytea_output is escape in a mode in which values come as text,
+// pgx.QueryExecModeExec or pgx.QueryExecModeSimpleProtocol; none of that is a server's
+// default. Package migrations makes the tables. PostgreSQL must be of version 13 or
+// later.
 package postgres
 
 import (

@@ -117,6 +117,30 @@ func TestNewRefusesUnsuitableConnections(t *testing.T) {
 	}
 }
 
+// The server takes what pgx sends, which is UTF-8, for text of the client's encoding.
+func TestNewRefusesEncodingsThatAreConverted(t *testing.T) {
+	url := dbtest.MigratedPostgres(t)
+	reference := newBackend(t, dbtest.Pool(t, url), nil)
+	for encoding, refused := range map[string]bool{"LATIN1": true, "WIN1252": true, "SJIS": true, "SQL_ASCII": false, "UTF8": false} {
+		b, err := postgres.New(t.Context(), dbtest.Pool(t, url, func(c *pgxpool.Config) {
+			c.ConnConfig.RuntimeParams["client_encoding"] = encoding
+		}), nil)
+		if refused != (err != nil && strings.Contains(err.Error(), "client_encoding is "+encoding)) {
+			t.Errorf("with %s New returned %v", encoding, err)
+		}
+		if err != nil {
+			continue
+		}
+		rec := newRecord("shop", "Böb")
+		if _, err := b.Create(t.Context(), rec, sessionstore.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := reference.Load(t.Context(), rec.Key, 0); err != nil || got.Principal != rec.Principal {
+			t.Errorf("with %s others load %+v, error %v", encoding, got, err)
+		}
+	}
+}
+
 func TestSchemaAndPrefixWithAnySearchPath(t *testing.T) {
 	url := dbtest.Postgres(t)
 	cfg := &postgres.Config{TablePrefix: "web_", Schema: "order"}
