@@ -20,10 +20,10 @@ var unsuitable = []struct {
 	"nothing would commit a save of one statement",
 	"add autocommit=1 to the DSN",
 }, {
-	// The character sets whose collations the driver does not interpolate under. It
-	// overlooks them in charset=, in SET NAMES and in the server's settings.
+	// Those under whose collations the driver refuses to interpolate. It overlooks them
+	// in charset= and in the server's settings.
 	"character_set_client", []string{"big5", "cp932", "gb18030", "gb2312", "gbk", "sjis"},
-	"data of sessions could become SQL if the driver interpolates them: it escapes quotes by backslashes, which may be parts of characters there",
+	"a backslash may be part of a character, and data that the driver interpolates could become SQL",
 	"add charset=utf8mb4 to the DSN",
 }, {
 	"character_set_client", []string{"binary", "swe7"}, // swe7 has letters in place of brackets
@@ -43,7 +43,7 @@ var unsuitable = []struct {
 	"add tx_isolation=%27READ-COMMITTED%27 to the DSN",
 }, {
 	"sql_mode", []string{"EMPTY_STRING_IS_NULL"}, // MariaDB only
-	"large sessions without a principal could not be stored, and ends in all applications would find none",
+	"large sessions without a principal could not be stored, and a search in all applications would find none",
 	"leave it out of sql_mode, in the DSN or in the server's settings",
 }}
 

@@ -20,9 +20,10 @@ import (
 type Config = sqlbackend.Config
 
 // New returns a Backend that stores sessions through db, which it never closes. A
-// nil cfg is the zero Config. It returns an error if the database does not answer,
-// and migrations.ErrSchemaMissing, ErrSchemaOlder or ErrSchemaNewer if the tables
-// are not those of this version of the library.
+// nil cfg is the zero Config. It returns an error if the database does not answer or
+// a connection is not set up as it must be, and migrations.ErrSchemaMissing,
+// ErrSchemaOlder or ErrSchemaNewer if the tables are not those of this version of the
+// library.
 func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, error) {
 	b, err := newBackend(ctx, db, cfg, statements)
 	if err != nil {

@@ -73,9 +73,10 @@ type Backend struct {
 var _ sessionstore.Doorbell = (*Backend)(nil)
 
 // New returns a Backend that stores sessions through pool, which it never closes.
-// A nil cfg is the zero Config. It returns an error if the database does not
-// answer, and migrations.ErrSchemaMissing, ErrSchemaOlder or ErrSchemaNewer if the
-// tables are not those of this version of the library.
+// A nil cfg is the zero Config. It returns an error if the database does not answer
+// or a connection is not set up as it must be, and migrations.ErrSchemaMissing,
+// ErrSchemaOlder or ErrSchemaNewer if the tables are not those of this version of the
+// library.
 func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error) {
 	if cfg == nil {
 		cfg = new(Config)
