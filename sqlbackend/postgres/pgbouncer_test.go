@@ -15,7 +15,7 @@ import (
 )
 
 // TestPgBouncer holds the backend to its specification through PgBouncer in
-// transaction mode, in the modes that docs/databases.md recommends.
+// transaction mode, in the modes that work with one.
 func TestPgBouncer(t *testing.T) {
 	url := dbtest.MigratedPostgres(t)
 	for _, pooler := range []struct {

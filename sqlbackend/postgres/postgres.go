@@ -11,7 +11,7 @@
 // the server is no standby, if the server converts from a client_encoding that is not
 // UTF8, or if bytea_output is escape in a mode in which values come as text,
 // pgx.QueryExecModeExec or pgx.QueryExecModeSimpleProtocol; none of that is a server's
-// default. Package migrations makes the tables. PostgreSQL must be of version 13 or
+// default. Package migrations makes the tables. PostgreSQL must be of version 14 or
 // later.
 package postgres
 
