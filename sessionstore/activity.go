@@ -125,14 +125,20 @@ func (as *activities) find(id ID) *activity {
 	return sh.pending[id]
 }
 
-// enter notes that a request begins to use the session, and returns when the one
+// enter notes that a request begins to use the session, and returns the activity that
+// it is counted in, another one than a if that is in use already, and when the request
 // before began, 0 if this node has seen none.
-func (as *activities) enter(a *activity, at time.Duration) (previous time.Duration) {
-	a.inflight.Add(1)
-	raise(&a.used, int64(at))
-	previous = time.Duration(a.begun.Swap(int64(at)))
-	as.pend(a)
-	return previous
+func (as *activities) enter(a *activity, at time.Duration) (entered *activity, previous time.Duration) {
+	for {
+		a.inflight.Add(1)
+		raise(&a.used, int64(at))
+		other := as.pend(a)
+		if other == a {
+			return a, time.Duration(a.begun.Swap(int64(at)))
+		}
+		a.inflight.Add(-1)
+		a = other
+	}
 }
 
 // leave notes that the request is over.
@@ -142,20 +148,23 @@ func (as *activities) leave(a *activity, at time.Duration) {
 	a.inflight.Add(-1)
 }
 
-func (as *activities) pend(a *activity) {
+// pend sees to it that the use of the session is written back, and returns the activity
+// by which that happens: if a is in use, another one only if that is in use too.
+func (as *activities) pend(a *activity) *activity {
 	if a.pending.Load() || a.pending.Swap(true) {
-		return
+		return a
 	}
 	sh := &as.shard[a.id.shard()]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if other := sh.pending[a.id]; other != nil && other != a {
-		// The session was loaded anew while a was being written back. One of the two
-		// goes on for both.
-		if a.inflight.Load() == 0 {
+		// The session was loaded anew while a was being written back, or before a request
+		// entered it. One of the two goes on for both.
+		inUse := other.inflight.Load() > 0 && !other.hasEnded()
+		if inUse || a.inflight.Load() == 0 {
 			raise(&other.used, a.used.Load())
 			a.pending.Store(false)
-			return
+			return other
 		}
 		raise(&a.used, other.used.Load())
 		other.pending.Store(false)
@@ -164,6 +173,7 @@ func (as *activities) pend(a *activity) {
 		sh.pending = make(map[ID]*activity)
 	}
 	sh.pending[a.id] = a
+	return a
 }
 
 // overdue reports whether a shard was not emptied for longer than d.

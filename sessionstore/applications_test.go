@@ -545,3 +545,31 @@ func TestAJoinIsOvertakenTwice(t *testing.T) {
 	v, _ := get(t, &second, officeElsewhere, name)
 	want(t, "what the first stored", v, "first")
 }
+
+// Who asks for Done before anything is stored does not get that of a part that expired.
+func TestDoneOfAPartThatIsNotStoredYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", nil)
+		office := n.application(t, "office", &sessionstore.Config{IdleTimeout: time.Minute, Lifetime: time.Minute})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		in := &client{token: c.token}
+		in.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) })
+		time.Sleep(2 * time.Minute)
+		n.memory.Advance(2 * time.Minute)
+		in = &client{token: c.token}
+		in.do(t, office, func(s *sessionstore.Session) {
+			want(t, "claimed", s.Claimed(), true)
+			want(t, "new", s.IsNew(), true)
+			select {
+			case <-s.Done():
+				t.Error("Done of a session of which nothing is stored yet is closed")
+			default:
+			}
+			count.Set(s, 3)
+			if err := s.Save(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}

@@ -171,7 +171,7 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 	s.writing, s.pending, s.unsure = &writing, pending{}, nil
 	w := &write{
 		pending: p, base: s.base, hash: s.hash, token: s.token,
-		joins: s.joins, sealed: s.sealed, superseded: s.superseded,
+		joins: s.joins, sealed: s.sealed, superseded: s.superseded, tried: s.tried,
 	}
 	if s.base != nil {
 		w.seen = s.base.info.Version
@@ -213,6 +213,9 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 		s.resetLocked(s.pending.ends)
 		return nil, err
 	case err != nil:
+		if w.unsure && w.renewed {
+			s.tried = w.token
+		}
 		if s.pending = w.pending.before(s.pending); w.unsure && !p.isIdempotent() {
 			s.unsure = fmt.Errorf("changes are not stored twice after: %w", err)
 		}

@@ -68,6 +68,7 @@ type Session struct {
 	edits   uint64   // counts changes to pending
 	resets  uint64   // counts resetLocked
 	receipt Receipt  // what the client has to be told and was not yet
+	tried   Token    // the new one of a save that failed, which may be stored; zero if none
 	unsure  error    // of a save that failed: what is pending may be stored, and must not be stored twice
 
 	// Together, because each request has a Session: this makes it smaller.
@@ -214,7 +215,7 @@ func (s *Session) resetLocked(ends []ending) {
 	s.leaveLocked()
 	s.token, s.hash, s.told, s.joins, s.base = Token{}, SecretHash{}, 0, false, nil
 	s.source, s.previous, s.superseded = SourceNew, 0, false
-	s.pending, s.unsure = pending{ends: ends}, nil
+	s.pending, s.unsure, s.tried = pending{ends: ends}, nil, Token{}
 	s.edits++
 	s.resets++
 }
@@ -343,6 +344,7 @@ func (s *Session) Done() <-chan struct{} {
 	if s.entered == nil {
 		// Nothing is stored yet: count it as used from here on, so that the commit
 		// that stores it finds the same activity.
+		s.m.activities.bury(s.idLocked()) // that of a part that has expired
 		s.enterLocked(s.m.activities.of(s.idLocked(), s.base), nil, s.m.now())
 	}
 	if s.entered == nil {
@@ -429,8 +431,8 @@ func (s *Session) enterLocked(a *activity, sn *snapshot, now time.Duration) {
 		return
 	}
 	s.leaveLocked()
+	a, previous := s.m.activities.enter(a, now)
 	s.entered = a
-	previous := s.m.activities.enter(a, now)
 	if sn != nil {
 		s.previous = previous
 	}

@@ -25,9 +25,11 @@ type write struct {
 	seen       Version    // the version that pending was computed on, 0 if nothing was stored
 	hash       SecretHash // of the secret that the client has presented
 	token      Token      // the client's; a new one is put here
+	tried      Token      // an earlier attempt's new one, zero if there was none
 	joins      bool       // hash was proven by a sibling application
 	sealed     bool       // the client can be given no new token any more
 	superseded bool       // hash is known to be outdated
+	deadline   time.Time  // until when it may take
 
 	// The outcome. after stays nil if there was nothing to store.
 	before, after    *snapshot
@@ -126,6 +128,7 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 	epoch, anchor := m.cache.epoch(id), m.now()
 	created, err := m.backend.Create(ctx, rec, cond)
 	if err != nil {
+		w.unsure = !errors.Is(err, ErrExists) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrLimit)
 		return err
 	}
 	m.stats.created.Add(1)
@@ -180,6 +183,7 @@ func (m *Manager) bound(ctx context.Context, w *write) {
 // update saves changes of a stored session, alone or together with others.
 func (m *Manager) update(ctx context.Context, w *write) error {
 	id := w.base.info.ID
+	w.deadline, _ = ctx.Deadline()
 	sh := &m.saves.shard[id.shard()]
 	sh.mu.Lock()
 	if q := sh.queues[id]; q != nil {
@@ -223,9 +227,9 @@ func (m *Manager) update(ctx context.Context, w *write) error {
 		q.waiting = q.waiting[1:]
 		close(next.wake)
 	}()
-	if len(group) > 1 { // the others came later, so they have more time
+	if last := group[len(group)-1]; last != w { // it came last, so it has most time left
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
+		ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), last.deadline)
 		defer cancel()
 	}
 	m.saveGroup(ctx, id, group)
@@ -281,6 +285,13 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 			}
 		}
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			unsure = true
+			fail(errPanicked)
+			panic(p)
+		}
+	}()
 	if base.expired(m.now()) { // perhaps another record stands in its place
 		var err error
 		if base, _, err = m.load(ctx, id); err != nil {
@@ -397,8 +408,11 @@ func withNode(i Info, node string) Info {
 func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *write) error {
 	p := &w.pending
 	renew := p.renew
+	if !w.tried.IsZero() && w.tried.SecretHash() == base.hash {
+		w.hash = base.hash // renewed by this request: the attempt of unknown outcome has taken place
+	}
 	if base.hash != w.hash { // superseded: renewed by another request since, here or in a sibling application
-		if p.principal != nil && *p.principal != base.info.Principal {
+		if p.principal != nil && (*p.principal != base.info.Principal || *p.principal != w.base.info.Principal) {
 			return fmt.Errorf("%w: another request has renewed the session", ErrConflict)
 		}
 		renew = false // that renewal will do, and its token is not this client's to have (P7)

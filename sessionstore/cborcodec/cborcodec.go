@@ -15,7 +15,7 @@ import (
 
 // A Codec is the CBOR codec: Core Deterministic Encoding, times as RFC 3339 text
 // with nanoseconds. It is immutable and safe for concurrent use. The zero Codec
-// is not ready for use; see [New].
+// is not ready for use; see [New]. It decodes no value nested deeper than 65,535 levels.
 type Codec struct {
 	enc cbor.EncMode
 	dec cbor.DecMode

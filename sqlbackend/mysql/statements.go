@@ -15,7 +15,7 @@ var snippets = map[string]string{
 	"now": `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`,
 	// The time at which a row is looked at, after a wait for its lock. There is no such
 	// clock in UTC, so it is made of what has passed since the statement began.
-	"by_now": `{now} + GREATEST(0, TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))`,
+	"by_now": `{now} + GREATEST(0, (UNIX_TIMESTAMP(SYSDATE(6)) - UNIX_TIMESTAMP(NOW(6))) * 1000000)`,
 
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
