@@ -1,0 +1,221 @@
+package sessionstore_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
+)
+
+// What a join stores is not stored twice if its outcome is unknown.
+func TestAJoinOfUnknownOutcomeIsNotRepeated(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	l := &lossy{Backend: n.memory}
+	n.backend.Backend = l
+	office := n.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 100) })
+	in := &client{token: c.token}
+	l.set("Create")
+	_, err := in.try(office, func(s *sessionstore.Session) {
+		count.Update(s, func(n int) int { return n + 1 })
+		if err := s.Save(t.Context()); !errors.Is(err, errCut) {
+			t.Errorf("save: %v", err)
+		}
+	})
+	if !errors.Is(err, errCut) {
+		t.Errorf("commit: %v", err)
+	}
+	v, _ := get(t, &client{token: c.token}, office, count)
+	want(t, "count", v, 1)
+}
+
+// A login of which the handler was not told that it took place is told to the client when
+// it is tried again.
+func TestALoginOfUnknownOutcome(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		n := newNode(t, membackend.New(), "n1", nil)
+		l := &lossy{Backend: n.memory}
+		n.backend.Backend = l
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 100) })
+		l.set("Update")
+		r, err := c.try(n.Manager, func(s *sessionstore.Session) {
+			s.SetPrincipal("alice")
+			if err := s.Save(t.Context()); !errors.Is(err, errCut) {
+				t.Errorf("save: %v", err)
+			}
+			if again {
+				if err := s.Save(t.Context()); err != nil {
+					t.Errorf("save again: %v", err)
+				}
+			}
+		})
+		if err != nil || r.Token.IsZero() {
+			t.Errorf("commit: told %+v, %v", r, err)
+		}
+		c.do(t, n.Manager, func(s *sessionstore.Session) {
+			want(t, "principal after an acknowledged login", s.Principal(), "alice")
+			want(t, "claimed", s.Claimed(), true)
+		})
+	}
+}
+
+var errCut = errors.New("connection lost after the statement")
+
+// A lossy backend loses the answers of some calls that took place.
+type lossy struct {
+	sessionstore.Backend
+
+	mu   sync.Mutex // guards lose
+	lose string     // the method whose next answer is lost
+}
+
+func (l *lossy) loses(what string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lose != what {
+		return false
+	}
+	l.lose = ""
+	return true
+}
+
+func (l *lossy) set(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose = what
+}
+
+func (l *lossy) Create(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (time.Time, error) {
+	at, err := l.Backend.Create(ctx, rec, cond)
+	if err == nil && l.loses("Create") {
+		return time.Time{}, errCut
+	}
+	return at, err
+}
+
+func (l *lossy) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	err := l.Backend.Update(ctx, rec, cond)
+	if err == nil && l.loses("Update") {
+		return errCut
+	}
+	return err
+}
+
+// A login form that is sent twice: the browser drops the first response and follows the
+// second, which must not say that all is well and leave it with an old token.
+func TestALoginFormSentTwice(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	aborted := *c
+	_, err := c.try(n.Manager, func(s *sessionstore.Session) {
+		aborted.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("alice") })
+		s.SetPrincipal("alice")
+	})
+	if !errors.Is(err, sessionstore.ErrConflict) {
+		t.Errorf("commit: %v", err)
+	}
+}
+
+// A backend that panics in the middle of a group acknowledges nobody's save.
+func TestAPanicAcknowledgesNothing_P1(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", nil)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 0) })
+		var mu sync.Mutex
+		calls, acknowledged, inFirst, goOn := 0, 0, make(chan struct{}), make(chan struct{})
+		n.backend.set(func(method string) error {
+			if method != "Update" {
+				return nil
+			}
+			mu.Lock()
+			calls++
+			i := calls
+			mu.Unlock()
+			switch i {
+			case 1:
+				close(inFirst)
+				<-goOn
+			case 2:
+				panic("backend bug")
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		run := func(i int) {
+			own := *c
+			wg.Go(func() {
+				defer func() {
+					if p := recover(); p != nil {
+						t.Logf("request %d panicked: %v", i, p) // its own
+					}
+				}()
+				_, err := own.try(n.Manager, func(s *sessionstore.Session) { count.Update(s, func(n int) int { return n + 1 }) })
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					acknowledged++
+				}
+			})
+		}
+		run(1)
+		<-inFirst
+		run(2)
+		run(3)
+		synctest.Wait() // both gather behind it
+		close(goOn)
+		wg.Wait()
+		n.backend.set(nil)
+		v, _ := get(t, &client{token: c.token}, n.Manager, count)
+		want(t, "count", v, acknowledged)
+	})
+}
+
+// Config.Timeout bounds each commit, but that who leads a group waits for the last.
+func TestTimeoutBoundsEachSaveOfAGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 10 * time.Second
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Timeout: timeout})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		n.backend.Backend = &slowFailure{n.memory, []time.Duration{9 * time.Second, time.Hour, time.Hour}}
+		var wg sync.WaitGroup
+		for i := range 3 {
+			own := *c
+			time.Sleep(10 * time.Millisecond)
+			wg.Go(func() {
+				began := time.Now()
+				_, err := own.try(n.Manager, func(s *sessionstore.Session) { count.Set(s, 2+i) })
+				if took := time.Since(began); took > timeout+time.Second {
+					t.Errorf("request %d took %s: %v", i, took, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// A slowFailure is a backend whose updates fail late, unless their context ends.
+type slowFailure struct {
+	sessionstore.Backend
+	takes []time.Duration
+}
+
+func (b *slowFailure) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	d := b.takes[0]
+	b.takes = b.takes[1:]
+	select {
+	case <-time.After(d):
+		return errCut
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
