@@ -225,7 +225,7 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 	if users == nil && known != nil {
 		users = known.activity
 	}
-	begunAnew := users != nil && users.hasEnded()
+	hadEnded := users != nil && users.hasEnded()
 	m.stats.loads.Add(1)
 	rec, err := m.backend.Load(ctx, Key{id, m.app}, version)
 	if errors.Is(err, ErrNotModified) && microsOf(rec.CreatedAt) != known.info.CreatedAt {
@@ -237,7 +237,7 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 	}
 	switch {
 	case err == nil:
-		if begunAnew { // before the question
+		if hadEnded { // before the question, so this record is another one
 			m.activities.bury(id)
 		}
 		m.outlived(known, rec)

@@ -31,92 +31,78 @@ func (s *slowLive) Live() bool {
 	return s.IDManager.Live()
 }
 
-// A stream that begins while another request is held up, of a session that has left the
-// cache, keeps the session alive.
-func TestAStreamBesideAHeldUpRequest(t *testing.T) {
-	for _, disturbed := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			n := newNode(t, membackend.New(), "n1", nil).run(t)
-			ids := &slowLive{IDManager: n.ids}
-			m, err := sessionstore.New(ids, "stream", &sessionstore.Config{MaxStale: time.Hour, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := &client{}
-			c.do(t, m, func(s *sessionstore.Session) { count.Set(s, 1) })
-			time.Sleep(10 * time.Minute) // written back
+// A besideStream is a session with a stream that began after the session had left the
+// cache, either in peace or while another request was held up between its look at the
+// cache and its entering.
+type besideStream struct {
+	*client
+	m      *sessionstore.Manager
+	stream *sessionstore.Session
+	evict  func() // from the cache, as it may happen at any time
+}
 
-			var stream *sessionstore.Session
-			begin := func() { // a stream begins, of a session that has left the cache
-				if _, err := n.ids.End(context.Background(), sessionstore.Selector{ID: c.token.ID(), Principal: "nobody"}, sessionstore.CauseEvicted); err != nil {
-					t.Error(err)
-				}
-				if stream, err = m.Begin(context.Background(), c.claim()); err != nil {
-					t.Error(err)
-				}
-			}
-			if disturbed {
-				ids.hold = begin
-			}
-			c.do(t, m, nil)
-			if !disturbed {
-				begin()
-			}
+func beginBeside(t *testing.T, heldUp bool) *besideStream {
+	n := newNode(t, membackend.New(), "n1", nil).run(t)
+	ids := &slowLive{IDManager: n.ids}
+	m, err := sessionstore.New(ids, "stream", &sessionstore.Config{MaxStale: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &besideStream{client: &client{}, m: m}
+	b.evict = func() {
+		if _, err := n.ids.End(context.Background(), sessionstore.Selector{ID: b.token.ID(), Principal: "nobody"}, sessionstore.CauseEvicted); err != nil {
+			t.Error(err)
+		}
+	}
+	begin := func() {
+		b.evict()
+		if b.stream, err = m.Begin(context.Background(), b.claim()); err != nil {
+			t.Error(err)
+		}
+	}
+	b.do(t, m, func(s *sessionstore.Session) { count.Set(s, 1) })
+	time.Sleep(10 * time.Minute) // written back
+	if heldUp {
+		ids.hold = begin
+	}
+	b.do(t, m, nil)
+	if !heldUp {
+		begin()
+	}
+	return b
+}
+
+func TestAStreamBesideAHeldUpRequest(t *testing.T) {
+	for _, heldUp := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := beginBeside(t, heldUp)
+			defer b.m.Release(b.stream)
 			time.Sleep(2 * sessionstore.DefaultIdleTimeout)
-			c.do(t, m, func(s *sessionstore.Session) {
+			b.do(t, b.m, func(s *sessionstore.Session) {
 				if s.IsNew() {
-					t.Errorf("disturbed %t: the session expired under a request in flight", disturbed)
+					t.Errorf("held up %t: the session expired under a request in flight", heldUp)
 				}
 			})
-			m.Release(stream)
 		})
 	}
 }
 
-// It is told of the end, too.
 func TestAStreamBesideAHeldUpRequestHearsTheEnd_P6(t *testing.T) {
-	for _, disturbed := range []bool{false, true} {
+	for _, heldUp := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			n := newNode(t, membackend.New(), "n1", nil).run(t)
-			ids := &slowLive{IDManager: n.ids}
-			m, err := sessionstore.New(ids, "stream", &sessionstore.Config{MaxStale: time.Hour, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := &client{}
-			c.do(t, m, func(s *sessionstore.Session) { count.Set(s, 1) })
-			time.Sleep(10 * time.Minute) // written back
-			evict := func() {
-				if _, err := n.ids.End(context.Background(), sessionstore.Selector{ID: c.token.ID(), Principal: "nobody"}, sessionstore.CauseEvicted); err != nil {
-					t.Error(err)
-				}
-			}
-			var stream *sessionstore.Session
-			begin := func() {
-				evict()
-				if stream, err = m.Begin(context.Background(), c.claim()); err != nil {
-					t.Error(err)
-				}
-			}
-			if disturbed {
-				ids.hold = begin
-			}
-			c.do(t, m, nil)
-			if !disturbed {
-				begin()
-			}
-			done := stream.Done()
-			evict() // from the cache, as it may happen at any time
-			if err := m.Invalidate(context.Background(), c.token.ID()); err != nil {
+			b := beginBeside(t, heldUp)
+			defer b.m.Release(b.stream)
+			done := b.stream.Done()
+			b.evict()
+			if err := b.m.Invalidate(context.Background(), b.token.ID()); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Minute)
 			select {
 			case <-done:
 			default:
-				t.Errorf("disturbed %t: Done is open a minute after the end", disturbed)
+				t.Errorf("held up %t: Done is open a minute after the end", heldUp)
 			}
-			m.Release(stream)
 		})
 	}
 }

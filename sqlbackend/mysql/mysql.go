@@ -29,14 +29,14 @@ func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, err
 	if err != nil {
 		return nil, err
 	}
-	fitting, err := fitting(ctx, db)
+	fit, err := fitting(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	if fitting == statements {
+	if fit == statements {
 		return b, nil
 	}
-	return newBackend(ctx, db, cfg, fitting)
+	return newBackend(ctx, db, cfg, fit)
 }
 
 // fitting returns the statements for the kind of server that db leads to. It returns

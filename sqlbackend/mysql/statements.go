@@ -7,7 +7,8 @@ import "github.com/holdfast-sessions/holdfast/sqlbackend"
 // which is right too where a server assigns all at once.
 //
 // STRAIGHT_JOIN makes lists drive: rows are found by primary key and locked in the
-// order of the list, and no plan locks a row that is not on it.
+// order of the list, and no plan locks a row that is not on it, but for that of UpdateAll
+// on a table of very few rows, which MySQL may scan.
 var snippets = map[string]string{
 	// The time at which the statement began, the same all through it, and in UTC
 	// whatever time_zone says. A statement that waited for a lock has an old one,
