@@ -61,6 +61,7 @@ type Backend struct {
 	timeout time.Duration
 	lockKey string // tells mutexes of different tables apart
 	saves   grouper[*save]
+	second  grouper[*save] // of those that a group has passed over, one by one
 	loads   grouper[*question]
 	creates grouper[*creation]
 	deletes grouper[*deletion]
@@ -107,6 +108,7 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 		lockKey: names.Sessions,
 	}
 	b.saves = grouper[*save]{rows: batchRows, timeout: b.timeout, run: b.saveGroup}
+	b.second = grouper[*save]{rows: 1, timeout: b.timeout, run: b.saveWaiting}
 	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
 	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
 	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup}

@@ -180,19 +180,21 @@ type Statements struct {
 	// UpdateMany does what Update does to each of a list of rows, which it locks in the
 	// order of the list, and stores an event for each that it has changed and that is
 	// to be announced. It answers the place in the list, from 1 on, of those changed.
-	// The special value "" leaves it to LockMany and WriteMany.
+	// It is used twice: with SKIP LOCKED for {unless_locked}, and for a list of one
+	// with nothing there. The special value "" leaves it to LockMany and WriteMany.
 	UpdateMany string
 
-	// LockMany locks, in the order of @rows, those that are live and have their
-	// version and proof, and answers their places in the list, from 1 on. WriteMany
+	// LockMany locks, in the order of @rows, those that are live, have their version and
+	// proof, and are not locked by others, and answers their places in the list, from 1
+	// on. WriteMany
 	// then does to the rows in double brackets what Update does to one, except that
 	// it need not look at the condition, and affects Dialect.WriteAffects rows for
 	// each. The special value "" leaves it to one Update per row, in one transaction.
 	LockMany, WriteMany string
 
 	// UpdateAll does what Update does to each of the rows in double brackets, of which
-	// there are @count, if all are live and have their version and proof; if not, it
-	// changes none. It locks them in the order of the list, and affects one row for
+	// there are @count, if all are live, have their version and proof, and none is locked
+	// by others; if not, it changes none. It locks them in the order of the list, and affects one row for
 	// each that it changes. It is sent only as text, see Literals. If it changes none, or
 	// is "", LockMany and WriteMany are used.
 	UpdateAll string

@@ -2,6 +2,7 @@ package sqlbackend
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -42,6 +43,9 @@ func (b *Backend) UpdateTogether(ctx context.Context, recs []*sessionstore.Recor
 	b.saveGroup(ctx, append([]*save{}, saves...))
 	errs := make([]error, len(saves))
 	for i, s := range saves {
+		if errors.Is(s.err, errPassedOver) {
+			b.saveWaiting(ctx, []*save{s})
+		}
 		errs[i] = s.err
 	}
 	return errs

@@ -3,6 +3,7 @@ package sqlbackend_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -210,12 +211,12 @@ func TestGroupsStoreWhatLoneSavesDo(t *testing.T) {
 		for _, test := range []struct {
 			what             string
 			spoilt, announce bool
-			statements       int64 // on MySQL
+			statements       int64 // on MySQL; the last is that of the save that was passed over
 		}{
 			{"all fit", false, false, 1},
-			{"one does not", true, false, 3},
+			{"one does not", true, false, 4},
 			{"all fit and are announced", false, true, 2},
-			{"one does not and they are announced", true, true, 4},
+			{"one does not and they are announced", true, true, 5},
 		} {
 			const n = 9
 			var recs []*sessionstore.Record
@@ -472,27 +473,17 @@ func TestALostConnectionLeavesNothingHalfDone(t *testing.T) {
 		for i, rec := range recs {
 			conds[i].SecretHash = rec.SecretHash
 		}
-		tx, err := db.raw.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer tx.Rollback()
-		// The last row, so that the group holds the locks of all others.
-		if _, err := tx.Exec(lockRow[db.name], lockArg(db.name, recs[saves-1].Key.ID)); err != nil {
-			t.Fatal(err)
-		}
+		tx := holdUpEvents(t, db) // so that the group has changed all its rows when it waits
 		done := make(chan []error)
 		go func() { done <- b.UpdateTogether(t.Context(), recs, conds) }()
-		killed := 0
-		for killed == 0 { // until it waits
-			killed = killWaiters(t, db)
+		for killWaiters(t, db) == 0 { // until it waits
 		}
 		var errs []error
 		for errs == nil {
 			select {
 			case errs = <-done:
 			default:
-				killed += killWaiters(t, db) // those that were retried
+				killWaiters(t, db) // those that were retried
 			}
 		}
 		for killWaiters(t, db) > 0 { // who timed out may still wait, and would get the lock now
@@ -518,6 +509,87 @@ func TestALostConnectionLeavesNothingHalfDone(t *testing.T) {
 		}
 		if errs := b.UpdateTogether(t.Context(), recs, conds); errors.Join(errs...) != nil {
 			t.Errorf("after that: %v", errors.Join(errs...))
+		}
+	})
+}
+
+// holdUpEvents lets everybody wait who has stored an event, until the transaction that it
+// returns ends.
+func holdUpEvents(t *testing.T, db database) *sql.Tx {
+	t.Helper()
+	hold := "SELECT 1 FROM holdfast_events FOR UPDATE" // and the gap behind them
+	if db.name == "PostgreSQL" {
+		hold = "SELECT pg_advisory_xact_lock(1)"
+		for _, statement := range []string{
+			`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+				'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END'`,
+			`CREATE TRIGGER wait AFTER INSERT ON holdfast_events FOR EACH STATEMENT EXECUTE FUNCTION wait()`,
+		} {
+			if _, err := db.raw.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tx, err := db.raw.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	if _, err := tx.Exec(hold); err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+// TestALockedRowHoldsUpNobodyElse has callers save at once while somebody keeps one of
+// their rows locked, for longer than they wait for each other.
+func TestALockedRowHoldsUpNobodyElse(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		for _, announce := range []bool{false, true} {
+			var recs []*sessionstore.Record
+			for range 24 {
+				rec := newRecord(newID(), "shop", "")
+				create(t, b, rec, sessionstore.Condition{})
+				recs = append(recs, rec)
+			}
+			tx, err := db.raw.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback()
+			if _, err := tx.Exec(lockRow[db.name], lockArg(db.name, recs[0].Key.ID)); err != nil {
+				t.Fatal(err)
+			}
+			save := func(rec *sessionstore.Record) error {
+				for version := range sessionstore.Version(10) {
+					err := b.Update(t.Context(), rec, sessionstore.Condition{Version: version + 1, SecretHash: rec.SecretHash, Announce: announce})
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			locked := make(chan error, 1)
+			go func() { locked <- save(recs[0]) }()
+			var others sync.WaitGroup
+			for _, rec := range recs[1:] {
+				others.Go(func() {
+					if err := save(rec); err != nil {
+						t.Errorf("beside a locked row: %v", err)
+					}
+				})
+			}
+			others.Wait()
+			if len(locked) > 0 {
+				t.Errorf("the save of the locked row did not wait: %v", <-locked)
+			}
+			if err := tx.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-locked; err != nil {
+				t.Errorf("after the lock: %v", err)
+			}
 		}
 	})
 }

@@ -3,6 +3,7 @@ package sqlbackend
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -41,7 +42,7 @@ func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 	together(ctx, saves, func(some []*save) error {
 		switch {
 		case b.sql.updateMany != nil:
-			return b.updateMany(ctx, some)
+			return b.updateMany(ctx, b.sql.updateMany, some, errPassedOver)
 		case b.sql.lockMany == nil:
 			return b.updateEach(ctx, some)
 		}
@@ -53,17 +54,36 @@ func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 	}, b.unfit)
 }
 
-// settle tells the saves which of them were stored.
-func settle(saves []*save, stored func(i int) bool) {
+// errPassedOver is what a group says of a save whose row somebody has locked, or which
+// conflicts: the group cannot tell, and waits for nobody, or one row that is kept locked
+// would hold up the others and fail them in the end.
+var errPassedOver = errors.New("sqlbackend: passed over by a group")
+
+// saveWaiting stores a save that a group has passed over.
+func (b *Backend) saveWaiting(ctx context.Context, saves []*save) {
+	s := saves[0]
+	if b.sql.updateWaiting == nil {
+		s.err = b.updateAlone(ctx, s.rec, s.cond)
+		return
+	}
+	// Unlike Update it judges the row after the wait.
+	if err := b.updateMany(ctx, b.sql.updateWaiting, saves, sessionstore.ErrConflict); err != nil {
+		s.err = err
+	}
+}
+
+// settle tells the saves which of them were stored, and gives missed to the others.
+func settle(saves []*save, stored func(i int) bool, missed error) {
 	for i, s := range saves {
 		if s.err = nil; !stored(i) {
-			s.err = sessionstore.ErrConflict
+			s.err = missed
 		}
 	}
 }
 
-// updateMany stores saves with one statement.
-func (b *Backend) updateMany(ctx context.Context, saves []*save) error {
+// updateMany stores saves with one statement, and gives missed to those that it does
+// not store.
+func (b *Backend) updateMany(ctx context.Context, st *statement, saves []*save, missed error) error {
 	a, err := b.saveLists(saves)
 	if err != nil {
 		return err
@@ -71,10 +91,10 @@ func (b *Backend) updateMany(ctx context.Context, saves []*save) error {
 	var stored []bool
 	err = b.alone(ctx, func(ctx context.Context, q session) error {
 		stored = make([]bool, len(saves))
-		return q.query(ctx, b.sql.updateMany, a, scanPlaces(stored))
+		return q.query(ctx, st, a, scanPlaces(stored))
 	})
 	if err == nil {
-		settle(saves, func(i int) bool { return stored[i] })
+		settle(saves, func(i int) bool { return stored[i] }, missed)
 	}
 	return err
 }
@@ -167,7 +187,7 @@ func (b *Backend) updateAll(ctx context.Context, saves []*save) (done bool, err 
 	if err != nil || !done {
 		return false, err
 	}
-	settle(saves, func(int) bool { return true })
+	settle(saves, func(int) bool { return true }, nil)
 	return true, nil
 }
 
@@ -212,7 +232,7 @@ func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 		return b.storeEvents(ctx, q, events)
 	})
 	if err == nil {
-		settle(saves, func(i int) bool { return matched[i] })
+		settle(saves, func(i int) bool { return matched[i] }, errPassedOver)
 	}
 	return err
 }
@@ -239,7 +259,7 @@ func (b *Backend) updateEach(ctx context.Context, saves []*save) error {
 		return b.storeEvents(ctx, q, events)
 	})
 	if err == nil {
-		settle(saves, func(i int) bool { return stored[i] })
+		settle(saves, func(i int) bool { return stored[i] }, sessionstore.ErrConflict)
 	}
 	return err
 }

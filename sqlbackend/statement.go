@@ -185,12 +185,17 @@ type statements struct {
 	selectDue, sweepDue, selectExpired, moveSlots,
 	updateAnnounced, siblingVersions, storeEvents, events, pruneEvents,
 	renewNode, insertNode, findNode, listNodes, deleteNode, pruneNodes,
-	updateMany, updateAll, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
+	updateMany, updateWaiting, updateAll, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
 }
+
+// unlessLocked is what stands in UpdateMany for whether it waits for locked rows.
+const unlessLocked = "{unless_locked}"
 
 func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 	var sts statements
 	t := &d.Statements
+	waiting := strings.ReplaceAll(t.UpdateMany, unlessLocked, "")
+	skipping := strings.ReplaceAll(t.UpdateMany, unlessLocked, "SKIP LOCKED")
 	for _, s := range []struct {
 		to   **statement
 		text string
@@ -206,7 +211,8 @@ func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 		{&sts.storeEvents, t.StoreEvents}, {&sts.events, t.Events}, {&sts.pruneEvents, t.PruneEvents},
 		{&sts.renewNode, t.RenewNode}, {&sts.insertNode, t.InsertNode}, {&sts.findNode, t.FindNode},
 		{&sts.listNodes, t.ListNodes}, {&sts.deleteNode, t.DeleteNode}, {&sts.pruneNodes, t.PruneNodes},
-		{&sts.updateMany, t.UpdateMany}, {&sts.updateAll, t.UpdateAll}, {&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
+		{&sts.updateMany, skipping}, {&sts.updateWaiting, waiting}, {&sts.updateAll, t.UpdateAll},
+		{&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
 		{&sts.loadMany, t.LoadMany}, {&sts.createMany, t.CreateMany}, {&sts.takenIDs, t.TakenIDs},
 		{&sts.deleteIDs, t.DeleteIDs},
 	} {

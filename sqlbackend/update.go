@@ -2,6 +2,7 @@ package sqlbackend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -22,7 +23,11 @@ func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond ses
 		return b.updateAlone(ctx, rec, cond)
 	}
 	s := &save{rec: rec, cond: cond}
-	if err := b.saves.do(ctx, s); err != nil {
+	err := b.saves.do(ctx, s)
+	if err == nil && errors.Is(s.err, errPassedOver) {
+		err = b.second.do(ctx, s)
+	}
+	if err != nil {
 		return err
 	}
 	return s.err

@@ -89,7 +89,7 @@ WHERE s.id = @id AND s.app = @app
 SELECT r.place
 FROM {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
 WHERE s.version = r.version AND s.secret_hash = UNHEX(r.proof) AND s.expires_at > {by_now}
-{for_update}`,
+{for_update} SKIP LOCKED`,
 
 	// Counting locks the rows in the order of the list before any is changed.
 	UpdateAll: `
@@ -99,7 +99,7 @@ WITH r (id, app, version, proof, principal, node, idle, lifetime, data) AS (
 	SELECT COUNT(*) AS n
 	FROM r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
 	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {by_now}
-	{for_update}
+	{for_update} SKIP LOCKED
 )
 UPDATE fit STRAIGHT_JOIN r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
 SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {listed_expiry}, {listed_expiry}, s.expiry_slot),

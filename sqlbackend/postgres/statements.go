@@ -235,7 +235,7 @@ FROM {listed_rows} WHERE s.id = r.id AND s.app = r.app`,
 	FROM {sessions} AS s JOIN {listed_saves} ON s.id = r.id AND s.app = r.app
 	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {now}
 	ORDER BY s.id, s.app
-	FOR NO KEY UPDATE OF s
+	FOR NO KEY UPDATE OF s {unless_locked}
 ), updated AS (
 	UPDATE {sessions} AS s
 	SET version = s.version + 1, principal = r.principal, node = r.node,
