@@ -186,17 +186,17 @@ type Statements struct {
 
 	// LockMany locks, in the order of @rows, those that are live, have their version and
 	// proof, and are not locked by others, and answers their places in the list, from 1
-	// on. WriteMany
-	// then does to the rows in double brackets what Update does to one, except that
-	// it need not look at the condition, and affects Dialect.WriteAffects rows for
-	// each. The special value "" leaves it to one Update per row, in one transaction.
+	// on. WriteMany then does to the rows in double brackets what Update does to one,
+	// except that it need not look at the condition, and affects Dialect.WriteAffects
+	// rows for each. The special value "" leaves it to one Update per row, in one
+	// transaction.
 	LockMany, WriteMany string
 
 	// UpdateAll does what Update does to each of the rows in double brackets, of which
 	// there are @count, if all are live, have their version and proof, and none is locked
-	// by others; if not, it changes none. It locks them in the order of the list, and affects one row for
-	// each that it changes. It is sent only as text, see Literals. If it changes none, or
-	// is "", LockMany and WriteMany are used.
+	// by others; if not, it changes none. It locks them in the order of the list, and
+	// affects one row for each that it changes. It is sent only as text, see Literals. If
+	// it changes none, or is "", LockMany and WriteMany are used.
 	UpdateAll string
 
 	// UpdateAnnounced is Update, and stores an event of the new version if there was

@@ -513,7 +513,7 @@ func TestALostConnectionLeavesNothingHalfDone(t *testing.T) {
 	})
 }
 
-// holdUpEvents lets everybody wait who has stored an event, until the transaction that it
+// holdUpEvents lets everybody wait who stores an event, until the transaction that it
 // returns ends.
 func holdUpEvents(t *testing.T, db database) *sql.Tx {
 	t.Helper()
@@ -562,7 +562,7 @@ func TestALockedRowHoldsUpNobodyElse(t *testing.T) {
 				t.Fatal(err)
 			}
 			save := func(rec *sessionstore.Record) error {
-				for version := range sessionstore.Version(10) {
+				for version := range sessionstore.Version(3) {
 					err := b.Update(t.Context(), rec, sessionstore.Condition{Version: version + 1, SecretHash: rec.SecretHash, Announce: announce})
 					if err != nil {
 						return err
@@ -582,7 +582,7 @@ func TestALockedRowHoldsUpNobodyElse(t *testing.T) {
 			}
 			others.Wait()
 			if len(locked) > 0 {
-				t.Errorf("the save of the locked row did not wait: %v", <-locked)
+				t.Fatalf("the save of the locked row did not wait: %v", <-locked)
 			}
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
