@@ -61,10 +61,10 @@ type Backend struct {
 	timeout time.Duration
 	lockKey string // tells mutexes of different tables apart
 	saves   grouper[*save]
-	second  grouper[*save] // of those that a group has passed over, one by one
 	loads   grouper[*question]
 	creates grouper[*creation]
 	deletes grouper[*deletion]
+
 	ran     atomic.Int64
 	polled  atomic.Int64
 	breaker breaker
@@ -108,7 +108,6 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 		lockKey: names.Sessions,
 	}
 	b.saves = grouper[*save]{rows: batchRows, timeout: b.timeout, run: b.saveGroup}
-	b.second = grouper[*save]{rows: 1, timeout: b.timeout, run: b.saveWaiting}
 	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
 	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
 	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup}
@@ -205,7 +204,7 @@ func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement
 			reset()
 			for _, st := range sts[:len(sts)-1] {
 				if err := q.query(ctx, st, a, skipRow); err != nil {
-					return err
+					return b.passedOver(st, err)
 				}
 			}
 			return q.query(ctx, sts[len(sts)-1], a, row)
@@ -222,7 +221,7 @@ func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement
 	return b.retry(ctx, func(ctx context.Context) error {
 		reset()
 		b.ran.Add(int64(len(sts)))
-		return pipe.Pipeline(ctx, mutexes, queries, row)
+		return b.passedOver(sts[0], pipe.Pipeline(ctx, mutexes, queries, row))
 	})
 }
 

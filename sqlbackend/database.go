@@ -62,6 +62,9 @@ const (
 	// Retryable errors leave nothing behind: the database has certainly undone the
 	// statement or transaction, and the same may succeed in a moment.
 	Retryable
+	// Locked errors are Retryable ones which say that somebody else keeps a row locked,
+	// and that the statement does not wait, or does no longer.
+	Locked
 	// Duplicate says that a row with this primary key exists.
 	Duplicate
 	// NoTable says that a table does not exist.

@@ -27,15 +27,33 @@ func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*ses
 	if err != nil {
 		return nil, fmt.Errorf("delete sessions: %w", err)
 	}
-	var removed []*sessionstore.Record
-	for batch := range slices.Chunk(ids, deleteIDs) {
-		records, err := b.deleteIDs(ctx, batch, func(r *sessionstore.Record) bool { return selects(sel, r) })
-		if err != nil {
-			return removed, fmt.Errorf("delete sessions: %w", err)
-		}
-		removed = append(removed, records...)
+	removed, err := b.deleteSelected(ctx, ids, func(r *sessionstore.Record) bool { return selects(sel, r) })
+	if err != nil {
+		return removed, fmt.Errorf("delete sessions: %w", err)
 	}
 	return removed, nil
+}
+
+// deleteSelected deletes the sessions among ids of which a live record matches, those
+// that others have locked last.
+func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
+	del := func(some []sessionstore.ID) error {
+		records, err := b.deleteIDs(ctx, b.sql.lockFreeIDs, some, matches)
+		if err == nil {
+			removed = append(removed, records...)
+		}
+		return err
+	}
+	var locked []sessionstore.ID
+	for batch := range slices.Chunk(ids, deleteIDs) {
+		passed, err := unlocked(batch, del)
+		if err != nil {
+			return removed, err
+		}
+		locked = append(locked, passed...)
+	}
+	err = retryLocked(ctx, b, locked, del)
+	return removed, err
 }
 
 // findIDs returns the IDs that sel matches at the moment, in the order in which
@@ -66,14 +84,16 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 	return slices.Compact(ids), nil
 }
 
-func (b *Backend) deleteIDs(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
+// deleteIDs deletes the sessions among ids of which a live record matches, in one
+// transaction. Beside an error it returns nothing that counts.
+func (b *Backend) deleteIDs(ctx context.Context, lock *statement, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
 	err = b.inTx(ctx, nil, func(ctx context.Context, q session) error {
 		removed = nil
 		// Waits for sessions that are just joining, so that the next statement sees
 		// them. Joins that come later wait for us, and find no proof (P3).
 		a := args{"ids": b.listIDs(ids...)}
-		if err := q.query(ctx, b.sql.lockIDs, a, skipRow); err != nil {
-			return err
+		if err := q.query(ctx, lock, a, skipRow); err != nil {
+			return b.passedOver(lock, err)
 		}
 		var records []*sessionstore.Record
 		matched := make(map[sessionstore.ID]bool)

@@ -114,7 +114,9 @@ type Statements struct {
 	Insert string
 
 	// LockIDs locks all rows under @ids, in the order of the list and then of
-	// application, and answers app, secret_hash and whether the row is live.
+	// application, and answers app, secret_hash and whether the row is live. It is used
+	// twice: with nothing for {unless_locked}, and with NOWAIT, so that it fails with an
+	// error of class Locked if others have locked one.
 	LockIDs string
 
 	// Update changes the live row @id, @app that has @version and @proof.
@@ -134,8 +136,8 @@ type Statements struct {
 	// the row @id.
 	CountSessions string
 
-	// Touch moves the live rows among @rows forward, locking them in the order of
-	// the list.
+	// Touch moves the live rows among @rows forward. It changes none and fails with an
+	// error of class Locked if others have locked one.
 	Touch string
 
 	// FindIDs answers the IDs of the live rows that hold @principal, in @app
@@ -178,10 +180,10 @@ type Statements struct {
 	MoveSlots string
 
 	// UpdateMany does what Update does to each of a list of rows, which it locks in the
-	// order of the list, and stores an event for each that it has changed and that is
-	// to be announced. It answers the place in the list, from 1 on, of those changed.
-	// It is used twice: with SKIP LOCKED for {unless_locked}, and for a list of one
-	// with nothing there. The special value "" leaves it to LockMany and WriteMany.
+	// order of the list, passing over those that others have locked, and stores an event
+	// for each that it has changed and that is to be announced. It answers the place in the
+	// list, from 1 on, of those changed. The special value "" leaves it to LockMany and
+	// WriteMany.
 	UpdateMany string
 
 	// LockMany locks, in the order of @rows, those that are live, have their version and

@@ -44,7 +44,7 @@ func (b *Backend) UpdateTogether(ctx context.Context, recs []*sessionstore.Recor
 	errs := make([]error, len(saves))
 	for i, s := range saves {
 		if errors.Is(s.err, errPassedOver) {
-			b.saveWaiting(ctx, []*save{s})
+			s.err = b.updateLate(ctx, s)
 		}
 		errs[i] = s.err
 	}
@@ -83,6 +83,9 @@ func (b *Backend) DeleteTogether(ctx context.Context, ids []sessionstore.ID) ([]
 	b.deleteGroup(ctx, append([]*deletion{}, deletions...))
 	removed, errs := make([][]*sessionstore.Record, len(ids)), make([]error, len(ids))
 	for i, d := range deletions {
+		if errors.Is(d.err, errPassedOver) {
+			d.removed, d.err = b.deleteID(ctx, d.id)
+		}
 		removed[i], errs[i] = d.removed, d.err
 	}
 	return removed, errs

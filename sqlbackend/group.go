@@ -110,6 +110,13 @@ func (f *flight) leave() {
 	}
 }
 
+// delayed reports whether a flight takes so long that others have set out beside it.
+func (g *grouper[T]) delayed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.overtaken > 0
+}
+
 // A GroupCount says how many groups ran, and how many calls travelled in them.
 type GroupCount struct{ Groups, Calls int64 }
 

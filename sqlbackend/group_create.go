@@ -86,7 +86,7 @@ func (b *Backend) createEach(ctx context.Context, mutexes []string, creations []
 	var err error
 	for i, c := range creations {
 		if rows[i], err = b.recordArgs(c.rec); err != nil {
-			return err
+			return &unwritten{err}
 		}
 		ids[i] = c.rec.Key.ID
 	}

@@ -2,6 +2,7 @@ package sqlbackend
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -10,6 +11,7 @@ import (
 // A deletion is a Delete of one session, which may travel with others.
 type deletion struct {
 	id      sessionstore.ID
+	late    bool // passed over before
 	removed []*sessionstore.Record
 	err     error
 }
@@ -21,21 +23,36 @@ func (d *deletion) fail(err error)        { d.removed, d.err = nil, err }
 
 func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessionstore.Record, error) {
 	d := &deletion{id: id}
-	if err := b.deletes.do(ctx, d); err != nil {
+	del := func(ctx context.Context) error {
+		if err := b.deletes.do(ctx, d); err != nil {
+			return err
+		}
+		d.late = true
+		return d.err
+	}
+	err := del(ctx)
+	if errors.Is(err, errPassedOver) {
+		err = b.whileLocked(ctx, del)
+	}
+	if err != nil {
 		return nil, err
 	}
-	return d.removed, d.err
+	return d.removed, nil
 }
 
 // deleteGroup deletes different sessions.
 func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 	slices.SortFunc(deletions, func(x, y *deletion) int { return compareIDs(x.id, y.id) })
+	lock := b.sql.lockFreeIDs
+	if len(deletions) == 1 && mayWait(deletions[0].late, &b.deletes) {
+		lock = b.sql.lockIDs
+	}
 	together(ctx, deletions, func(some []*deletion) error {
 		ids := make([]sessionstore.ID, len(some))
 		for i, d := range some {
 			ids[i] = d.id
 		}
-		removed, err := b.deleteWhole(ctx, ids)
+		removed, err := b.deleteWhole(ctx, lock, ids)
 		if err != nil {
 			return err
 		}
@@ -47,15 +64,15 @@ func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 			d.removed, d.err = byID[d.id], nil
 		}
 		return nil
-	}, b.unfit)
+	}, func(err error) bool { return errors.Is(err, errPassedOver) || b.unfit(err) })
 }
 
 // deleteWhole deletes all live records under ids.
-func (b *Backend) deleteWhole(ctx context.Context, ids []sessionstore.ID) (removed []*sessionstore.Record, err error) {
+func (b *Backend) deleteWhole(ctx context.Context, lock *statement, ids []sessionstore.ID) (removed []*sessionstore.Record, err error) {
 	if b.sql.deleteIDs == nil {
-		return b.deleteIDs(ctx, ids, func(*sessionstore.Record) bool { return true })
+		return b.deleteIDs(ctx, lock, ids, func(*sessionstore.Record) bool { return true })
 	}
-	err = b.atOnce(ctx, nil, []*statement{b.sql.lockIDs, b.sql.deleteIDs}, args{"ids": b.listIDs(ids...)},
+	err = b.atOnce(ctx, nil, []*statement{lock, b.sql.deleteIDs}, args{"ids": b.listIDs(ids...)},
 		func() { removed = nil },
 		func(scan Scan) error {
 			r, err := scanRecord(scan)

@@ -3,7 +3,6 @@ package sqlbackend
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -14,6 +13,7 @@ import (
 type save struct {
 	rec  *sessionstore.Record
 	cond sessionstore.Condition
+	late bool // passed over before
 	err  error
 }
 
@@ -34,15 +34,16 @@ func (s *save) keep() {
 
 // saveGroup stores saves of different records. One that cannot be stored fails alone.
 func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
-	if len(saves) == 1 {
-		saves[0].err = b.updateAlone(ctx, saves[0].rec, saves[0].cond)
+	locks := b.sql.updateMany != nil || b.sql.lockMany != nil
+	if s := saves[0]; len(saves) == 1 && (!locks || mayWait(s.late, &b.saves)) {
+		s.err = b.updateAlone(ctx, s.rec, s.cond)
 		return
 	}
 	slices.SortFunc(saves, func(x, y *save) int { return compareKeys(x.rec.Key, y.rec.Key) })
 	together(ctx, saves, func(some []*save) error {
 		switch {
 		case b.sql.updateMany != nil:
-			return b.updateMany(ctx, b.sql.updateMany, some, errPassedOver)
+			return b.updateMany(ctx, some)
 		case b.sql.lockMany == nil:
 			return b.updateEach(ctx, some)
 		}
@@ -54,24 +55,6 @@ func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 	}, b.unfit)
 }
 
-// errPassedOver is what a group says of a save whose row somebody has locked, or which
-// conflicts: the group cannot tell, and waits for nobody, or one row that is kept locked
-// would hold up the others and fail them in the end.
-var errPassedOver = errors.New("sqlbackend: passed over by a group")
-
-// saveWaiting stores a save that a group has passed over.
-func (b *Backend) saveWaiting(ctx context.Context, saves []*save) {
-	s := saves[0]
-	if b.sql.updateWaiting == nil {
-		s.err = b.updateAlone(ctx, s.rec, s.cond)
-		return
-	}
-	// Unlike Update it judges the row after the wait.
-	if err := b.updateMany(ctx, b.sql.updateWaiting, saves, sessionstore.ErrConflict); err != nil {
-		s.err = err
-	}
-}
-
 // settle tells the saves which of them were stored, and gives missed to the others.
 func settle(saves []*save, stored func(i int) bool, missed error) {
 	for i, s := range saves {
@@ -81,9 +64,8 @@ func settle(saves []*save, stored func(i int) bool, missed error) {
 	}
 }
 
-// updateMany stores saves with one statement, and gives missed to those that it does
-// not store.
-func (b *Backend) updateMany(ctx context.Context, st *statement, saves []*save, missed error) error {
+// updateMany stores saves with one statement.
+func (b *Backend) updateMany(ctx context.Context, saves []*save) error {
 	a, err := b.saveLists(saves)
 	if err != nil {
 		return err
@@ -91,10 +73,10 @@ func (b *Backend) updateMany(ctx context.Context, st *statement, saves []*save, 
 	var stored []bool
 	err = b.alone(ctx, func(ctx context.Context, q session) error {
 		stored = make([]bool, len(saves))
-		return q.query(ctx, st, a, scanPlaces(stored))
+		return q.query(ctx, b.sql.updateMany, a, scanPlaces(stored))
 	})
 	if err == nil {
-		settle(saves, func(i int) bool { return stored[i] }, missed)
+		settle(saves, func(i int) bool { return stored[i] }, errPassedOver)
 	}
 	return err
 }
@@ -130,10 +112,10 @@ func (b *Backend) saveLists(saves []*save) (args, error) {
 		total += len(s.rec.Data)
 		principals[i], nodes[i] = s.rec.Principal, s.rec.Node
 		if idles[i], err = fromDuration("Idle", s.rec.Idle); err != nil {
-			return nil, err
+			return nil, &unwritten{err}
 		}
 		if lifetimes[i], err = fromDuration("Lifetime", s.rec.Lifetime); err != nil {
-			return nil, err
+			return nil, &unwritten{err}
 		}
 	}
 	data := make([]byte, 0, total)
@@ -152,14 +134,15 @@ func (b *Backend) saveLists(saves []*save) (args, error) {
 // reports false. So it does if the statement cannot be sent as text: of what a list of
 // placeholders holds, the server would have to guess the types.
 func (b *Backend) updateAll(ctx context.Context, saves []*save) (done bool, err error) {
-	if b.sql.updateAll == nil {
+	// Of a list of one MySQL reads the row before it executes the statement, and waits.
+	if b.sql.updateAll == nil || len(saves) == 1 {
 		return false, nil
 	}
 	rows := make([]args, len(saves))
 	var events []sessionstore.Event
 	for i, s := range saves {
 		if rows[i], err = b.updateArgs(s.rec, s.cond); err != nil {
-			return false, err
+			return false, &unwritten{err}
 		}
 		if s.cond.Announce {
 			events = append(events, s.event())
@@ -198,7 +181,7 @@ func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 	for i, s := range saves {
 		rows[i] = listedRow{key: s.rec.Key, version: s.cond.Version, proof: s.cond.SecretHash}
 		if values[i], err = b.recordArgs(s.rec); err != nil {
-			return err
+			return &unwritten{err}
 		}
 	}
 	list := b.listRows(rows)

@@ -89,7 +89,7 @@ func (b *Backend) try(ctx context.Context, c call, do func(context.Context) erro
 // again reports whether a unit of work that failed is to be repeated.
 func again(class Class, err error, attempt int) bool {
 	switch class {
-	case Retryable:
+	case Retryable, Locked:
 		return attempt < maxAttempts
 	case Refused:
 		// A server that shuts down may have committed before it said so.

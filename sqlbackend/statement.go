@@ -16,6 +16,7 @@ type statement struct {
 	params []string
 
 	literals bool // values may be written into it
+	noWait   bool // it fails if it would wait for a lock
 
 	row, tail             string // "" unless the statement takes rows
 	rowParams, tailParams []string
@@ -180,28 +181,27 @@ func appendValues(values []any, params []string, a args) ([]any, error) {
 
 // statements are a dialect's Statements, compiled.
 type statements struct {
-	schemaVersion, load, createNew, clock, insert, lockIDs, update, renewSiblings, collide,
+	schemaVersion, load, createNew, clock, insert, lockIDs, lockFreeIDs, update, renewSiblings, collide,
 	countSessions, touch, findIDs, selectIDs, deleteRows, listID, listPrincipal,
 	selectDue, sweepDue, selectExpired, moveSlots,
 	updateAnnounced, siblingVersions, storeEvents, events, pruneEvents,
 	renewNode, insertNode, findNode, listNodes, deleteNode, pruneNodes,
-	updateMany, updateWaiting, updateAll, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
+	updateMany, updateAll, lockMany, writeMany, loadMany, createMany, takenIDs, deleteIDs *statement
 }
 
-// unlessLocked is what stands in UpdateMany for whether it waits for locked rows.
+// unlessLocked is what stands in LockIDs for whether it waits for locked rows.
 const unlessLocked = "{unless_locked}"
 
 func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 	var sts statements
 	t := &d.Statements
-	waiting := strings.ReplaceAll(t.UpdateMany, unlessLocked, "")
-	skipping := strings.ReplaceAll(t.UpdateMany, unlessLocked, "SKIP LOCKED")
 	for _, s := range []struct {
 		to   **statement
 		text string
 	}{
 		{&sts.schemaVersion, t.SchemaVersion}, {&sts.load, t.Load}, {&sts.createNew, t.CreateNew},
-		{&sts.clock, t.Clock}, {&sts.insert, t.Insert}, {&sts.lockIDs, t.LockIDs},
+		{&sts.clock, t.Clock}, {&sts.insert, t.Insert}, {&sts.lockIDs, strings.ReplaceAll(t.LockIDs, unlessLocked, "")},
+		{&sts.lockFreeIDs, strings.ReplaceAll(t.LockIDs, unlessLocked, "NOWAIT")},
 		{&sts.update, t.Update}, {&sts.renewSiblings, t.RenewSiblings}, {&sts.collide, t.Collide},
 		{&sts.countSessions, t.CountSessions}, {&sts.touch, t.Touch}, {&sts.findIDs, t.FindIDs},
 		{&sts.selectIDs, t.SelectIDs}, {&sts.deleteRows, t.DeleteRows}, {&sts.listID, t.ListID},
@@ -211,7 +211,7 @@ func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 		{&sts.storeEvents, t.StoreEvents}, {&sts.events, t.Events}, {&sts.pruneEvents, t.PruneEvents},
 		{&sts.renewNode, t.RenewNode}, {&sts.insertNode, t.InsertNode}, {&sts.findNode, t.FindNode},
 		{&sts.listNodes, t.ListNodes}, {&sts.deleteNode, t.DeleteNode}, {&sts.pruneNodes, t.PruneNodes},
-		{&sts.updateMany, skipping}, {&sts.updateWaiting, waiting}, {&sts.updateAll, t.UpdateAll},
+		{&sts.updateMany, t.UpdateMany}, {&sts.updateAll, t.UpdateAll},
 		{&sts.lockMany, t.LockMany}, {&sts.writeMany, t.WriteMany},
 		{&sts.loadMany, t.LoadMany}, {&sts.createMany, t.CreateMany}, {&sts.takenIDs, t.TakenIDs},
 		{&sts.deleteIDs, t.DeleteIDs},
@@ -225,5 +225,6 @@ func (d *Dialect) compileAll(names map[string]string) (*statements, error) {
 		}
 		*s.to = st
 	}
+	sts.lockFreeIDs.noWait, sts.touch.noWait = true, true
 	return &sts, nil
 }

@@ -11,24 +11,35 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
-// Touch implements [sessionstore.Backend], a statement for every 256 sessions.
+// Touch implements [sessionstore.Backend], a statement for every 256 sessions, and more
+// if some are locked. These come last. On an error, the others may have been touched.
 func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error {
+	touch := func(some []sessionstore.Touch) error { return b.touchRows(ctx, some) }
+	var locked []sessionstore.Touch
 	for batch := range slices.Chunk(latest(touches), batchRows) {
-		rows := make([]listedRow, len(batch))
-		for i, t := range batch {
-			rows[i] = listedRow{key: t.Key, ago: t.Ago}
-		}
-		a := b.listRows(rows)
-		a["slack"] = slotSlack.Microseconds()
-		err := b.alone(ctx, func(ctx context.Context, q session) error {
-			_, err := q.exec(ctx, b.sql.touch, a)
-			return err
-		})
+		passed, err := unlocked(batch, touch)
 		if err != nil {
 			return fmt.Errorf("touch %d sessions: %w", len(batch), err)
 		}
+		locked = append(locked, passed...)
+	}
+	if err := retryLocked(ctx, b, locked, touch); err != nil {
+		return fmt.Errorf("touch %d locked sessions: %w", len(locked), err)
 	}
 	return nil
+}
+
+func (b *Backend) touchRows(ctx context.Context, touches []sessionstore.Touch) error {
+	rows := make([]listedRow, len(touches))
+	for i, t := range touches {
+		rows[i] = listedRow{key: t.Key, ago: t.Ago}
+	}
+	a := b.listRows(rows)
+	a["slack"] = slotSlack.Microseconds()
+	return b.alone(ctx, func(ctx context.Context, q session) error {
+		_, err := q.exec(ctx, b.sql.touch, a)
+		return b.passedOver(b.sql.touch, err)
+	})
 }
 
 // latest returns one touch per key, the latest, in order of keys: the order in

@@ -23,14 +23,32 @@ func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond ses
 		return b.updateAlone(ctx, rec, cond)
 	}
 	s := &save{rec: rec, cond: cond}
-	err := b.saves.do(ctx, s)
-	if err == nil && errors.Is(s.err, errPassedOver) {
-		err = b.second.do(ctx, s)
-	}
-	if err != nil {
+	if err := b.saves.do(ctx, s); err != nil {
 		return err
 	}
+	if errors.Is(s.err, errPassedOver) {
+		return b.updateLate(ctx, s)
+	}
 	return s.err
+}
+
+// updateLate is for a save that a group has passed over. A load waits for nobody and
+// tells whether it conflicts.
+func (b *Backend) updateLate(ctx context.Context, s *save) error {
+	s.late = true
+	return b.whileLocked(ctx, func(ctx context.Context) error {
+		found, err := b.load(ctx, s.rec.Key, s.cond.Version)
+		if err != nil {
+			return err
+		}
+		if found == nil || found.Key != s.rec.Key || found.Version != s.cond.Version || found.SecretHash != s.cond.SecretHash {
+			return sessionstore.ErrConflict
+		}
+		if err := b.saves.do(ctx, s); err != nil {
+			return err
+		}
+		return s.err
+	})
 }
 
 func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {

@@ -26,10 +26,11 @@ func Classify(err error) sqlbackend.Class {
 		1406: // ER_DATA_TOO_LONG
 		return sqlbackend.Unfit
 	case 1213, // ER_LOCK_DEADLOCK, also what Galera's certification answers
-		1205, // ER_LOCK_WAIT_TIMEOUT: the transaction is still to be rolled back, and is
-		1020, // ER_CHECKREAD, MariaDB: the row changed since the snapshot was taken
-		3572: // ER_LOCK_NOWAIT
+		1020: // ER_CHECKREAD, MariaDB: the row changed since the snapshot was taken
 		return sqlbackend.Retryable
+	case 1205, // ER_LOCK_WAIT_TIMEOUT: the transaction is still to be rolled back, and is
+		3572: // ER_LOCK_NOWAIT
+		return sqlbackend.Locked
 	case 1062: // ER_DUP_ENTRY
 		return sqlbackend.Duplicate
 	case 1146: // ER_NO_SUCH_TABLE

@@ -7,8 +7,8 @@ import "github.com/holdfast-sessions/holdfast/sqlbackend"
 // which is right too where a server assigns all at once.
 //
 // STRAIGHT_JOIN makes lists drive: rows are found by primary key and locked in the
-// order of the list, and no plan locks a row that is not on it, but for that of UpdateAll
-// on a table of very few rows, which MySQL may scan.
+// order of the list. FORCE INDEX keeps a table of very few rows from being scanned, which
+// would lock rows that are not on the list.
 var snippets = map[string]string{
 	// The time at which the statement began, the same all through it, and in UTC
 	// whatever time_zone says. A statement that waited for a lock has an old one,
@@ -21,8 +21,9 @@ var snippets = map[string]string{
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
 		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', proof CHAR(64) PATH '$.proof')) AS r`,
-	"listed_keys": `JSON_TABLE(@rows, '$[*]' COLUMNS (id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app')) AS r`,
-	"is_listed":   `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
+	"listed_keys":     `JSON_TABLE(@rows, '$[*]' COLUMNS (id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app')) AS r`,
+	"listed_sessions": `{sessions} AS s FORCE INDEX (PRIMARY)`,
+	"is_listed":       `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
 	// The list is one of quoted hexadecimal digits; JSON_CONTAINS parses it for each row.
 	"app_listed": `LOCATE(CONCAT('"', HEX(s.app), '"'), @apps) > 0`,
 
@@ -33,6 +34,7 @@ var snippets = map[string]string{
 	"updated_expiry": `LEAST(s.created_at + @lifetime, GREATEST(s.accessed_at, {now}) + @idle)`,
 	"listed_expiry":  `LEAST(s.created_at + r.lifetime, GREATEST(s.accessed_at, {now}) + r.idle)`,
 	"written_expiry": `LEAST(created_at + VALUES(lifetime), GREATEST(accessed_at, {now}) + VALUES(idle))`,
+	"is_due":         `s.expires_at > {by_now} AND s.accessed_at < {now} - r.ago`,
 	"touched_expiry": `LEAST(s.created_at + s.lifetime, {now} - r.ago + s.idle)`,
 }
 
@@ -55,7 +57,7 @@ LIMIT 1`,
 
 	LoadMany: `
 SELECT {columns}, {now}, CASE WHEN s.app = UNHEX(r.app) AND s.version <> r.version THEN s.data END, r.place
-FROM {listed_rows} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)
+FROM {listed_rows} STRAIGHT_JOIN {listed_sessions} ON s.id = UNHEX(r.id)
 WHERE s.expires_at > {now}`,
 
 	// No CreateNew: INSERT … SELECT … WHERE NOT EXISTS would lock the gap in which
@@ -68,12 +70,12 @@ INSERT INTO {sessions} (id, app, secret_hash, version, principal, node,
 VALUES [[(@id, @app, @hash, 1, @principal, @node,
 	@now, @now, @now + LEAST(@idle, @lifetime), @now + LEAST(@idle, @lifetime), @idle, @lifetime, @data)]]`,
 
-	TakenIDs: `SELECT s.id FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)`,
+	TakenIDs: `SELECT s.id FROM {listed_ids} STRAIGHT_JOIN {listed_sessions} ON s.id = UNHEX(r.id)`,
 
 	LockIDs: `
 SELECT s.app, s.secret_hash, s.expires_at > {by_now}
-FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)
-{for_update}`,
+FROM {listed_ids} STRAIGHT_JOIN {listed_sessions} ON s.id = UNHEX(r.id)
+{for_update} {unless_locked}`,
 
 	Update: `
 UPDATE {sessions} AS s
@@ -87,7 +89,7 @@ WHERE s.id = @id AND s.app = @app
 
 	LockMany: `
 SELECT r.place
-FROM {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
+FROM {listed_rows} STRAIGHT_JOIN {listed_sessions} ON {is_listed}
 WHERE s.version = r.version AND s.secret_hash = UNHEX(r.proof) AND s.expires_at > {by_now}
 {for_update} SKIP LOCKED`,
 
@@ -97,11 +99,11 @@ WITH r (id, app, version, proof, principal, node, idle, lifetime, data) AS (
 	VALUES [[ROW(@id, @app, @version, @proof, @principal, @node, @idle, @lifetime, @data)]]
 ), fit AS (
 	SELECT COUNT(*) AS n
-	FROM r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
+	FROM r STRAIGHT_JOIN {listed_sessions} ON s.id = r.id AND s.app = r.app
 	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {by_now}
 	{for_update} SKIP LOCKED
 )
-UPDATE fit STRAIGHT_JOIN r STRAIGHT_JOIN {sessions} AS s ON s.id = r.id AND s.app = r.app
+UPDATE fit STRAIGHT_JOIN r STRAIGHT_JOIN {listed_sessions} ON s.id = r.id AND s.app = r.app
 SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {listed_expiry}, {listed_expiry}, s.expiry_slot),
 	s.expires_at = {listed_expiry},
 	s.accessed_at = GREATEST(s.accessed_at, {now}),
@@ -132,12 +134,18 @@ SELECT COUNT(*)
 FROM {sessions} AS s
 WHERE s.principal = @principal AND s.app = @app AND s.id <> @id AND s.expires_at > {now}`,
 
+	// Counting locks the rows before any is changed.
 	Touch: `
-UPDATE {listed_rows} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
+UPDATE (
+	SELECT COUNT(*) AS n
+	FROM {listed_rows} STRAIGHT_JOIN {listed_sessions} ON {is_listed}
+	WHERE {is_due}
+	{for_update} NOWAIT
+) AS due STRAIGHT_JOIN {listed_rows} STRAIGHT_JOIN {listed_sessions} ON {is_listed}
 SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {touched_expiry}, {touched_expiry}, s.expiry_slot),
 	s.expires_at = {touched_expiry},
 	s.accessed_at = {now} - r.ago
-WHERE s.expires_at > {by_now} AND s.accessed_at < {now} - r.ago`,
+WHERE due.n > 0 AND {is_due}`,
 
 	FindIDs: `
 SELECT DISTINCT s.id
@@ -146,11 +154,11 @@ WHERE s.principal = @principal AND (@app = '' OR s.app = @app) AND s.expires_at 
 
 	SelectIDs: `
 SELECT {columns}, {now}, s.data
-FROM {listed_ids} STRAIGHT_JOIN {sessions} AS s ON s.id = UNHEX(r.id)
+FROM {listed_ids} STRAIGHT_JOIN {listed_sessions} ON s.id = UNHEX(r.id)
 WHERE s.expires_at > {now}
 {for_update}`,
 
-	DeleteRows: `DELETE s FROM {listed_keys} STRAIGHT_JOIN {sessions} AS s ON {is_listed}`,
+	DeleteRows: `DELETE s FROM {listed_keys} STRAIGHT_JOIN {listed_sessions} ON {is_listed}`,
 
 	ListID: `
 SELECT {columns}, {now}
@@ -183,7 +191,7 @@ LIMIT @limit
 FOR UPDATE SKIP LOCKED`,
 
 	MoveSlots: `
-UPDATE {listed_keys} STRAIGHT_JOIN {sessions} AS s ON {is_listed}
+UPDATE {listed_keys} STRAIGHT_JOIN {listed_sessions} ON {is_listed}
 SET s.expiry_slot = s.expires_at`,
 
 	SiblingVersions: `SELECT s.app, s.version FROM {sessions} AS s WHERE s.id = @id AND s.app <> @app ORDER BY s.app`,

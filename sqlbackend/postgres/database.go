@@ -36,9 +36,10 @@ func Classify(err error) sqlbackend.Class {
 	}
 	switch pgErr.Code {
 	case "40001", // serialization_failure
-		"40P01", // deadlock_detected
-		"55P03": // lock_not_available, under a lock_timeout
+		"40P01": // deadlock_detected
 		return sqlbackend.Retryable
+	case "55P03": // lock_not_available
+		return sqlbackend.Locked
 	case "23505": // unique_violation
 		return sqlbackend.Duplicate
 	case "42P01", // undefined_table

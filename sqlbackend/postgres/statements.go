@@ -115,7 +115,7 @@ SELECT s.app, s.secret_hash, s.expires_at > {now}
 FROM {sessions} AS s
 WHERE s.id IN {listed_ids}
 ORDER BY s.id, s.app
-FOR UPDATE`,
+FOR UPDATE {unless_locked}`,
 
 	Update: `{update}`,
 
@@ -138,7 +138,7 @@ WHERE s.principal = @principal::text AND s.principal <> '' AND s.app = @app::tex
 	FROM {sessions} AS s JOIN {listed_rows} ON s.id = r.id AND s.app = r.app
 	WHERE s.expires_at > {clock} AND s.accessed_at < {clock} - r.ago
 	ORDER BY s.id, s.app
-	FOR NO KEY UPDATE OF s
+	FOR NO KEY UPDATE OF s NOWAIT
 )
 UPDATE {sessions} AS s
 SET accessed_at = l.at,
@@ -235,7 +235,7 @@ FROM {listed_rows} WHERE s.id = r.id AND s.app = r.app`,
 	FROM {sessions} AS s JOIN {listed_saves} ON s.id = r.id AND s.app = r.app
 	WHERE s.version = r.version AND s.secret_hash = r.proof AND s.expires_at > {now}
 	ORDER BY s.id, s.app
-	FOR NO KEY UPDATE OF s {unless_locked}
+	FOR NO KEY UPDATE OF s SKIP LOCKED
 ), updated AS (
 	UPDATE {sessions} AS s
 	SET version = s.version + 1, principal = r.principal, node = r.node,
