@@ -259,9 +259,18 @@ func (m *Manager) Live() bool { return m.live.Load() && (m.feed == nil || m.feed
 // End removes the sessions that sel matches, in every application, and announces
 // them to the attached ones with cause. It returns what it removed, one Info for
 // each application's part; beside an error, what was removed before it.
+//
+// A caller that gives up meanwhile is not told of its session's end, but the listeners
+// are: once begun, it goes on for as long as Config.Timeout.
 func (m *Manager) End(ctx context.Context, sel sessionstore.Selector, cause sessionstore.Cause) ([]sessionstore.Info, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx = context.WithoutCancel(ctx)
 	apps, _ := m.applications()
-	removed, err := m.backend.Delete(ctx, sel)
+	within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	removed, err := m.backend.Delete(within, sel)
 	if !sel.ID.IsZero() {
 		// Also if nothing was removed: then it had ended elsewhere. And if it is
 		// unknown what happened, the database is to be asked.
@@ -313,10 +322,17 @@ func (m *Manager) Renewed(id sessionstore.ID, app string) {
 	}
 }
 
-// Expire removes what has expired under id and announces it.
+// Expire removes what has expired under id and announces it. Like End it goes on if its
+// caller gives up.
 func (m *Manager) Expire(ctx context.Context, id sessionstore.ID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
 	apps, _ := m.applications()
-	removed, _, err := m.backend.DeleteExpired(ctx, m.sweepOf(apps, id, m.cfg.SweepBatch))
+	within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	removed, _, err := m.backend.DeleteExpired(within, m.sweepOf(apps, id, m.cfg.SweepBatch))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package idmanager_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -271,6 +272,62 @@ func TestSweepAnnouncesOnce_P11(t *testing.T) {
 			t.Errorf("%d sessions announced, want 500", len(announced))
 		}
 	})
+}
+
+// A slow backend commits a second after it was asked, and by then tells only those who
+// still want to know.
+type slow struct{ sessionstore.Backend }
+
+func (b slow) Delete(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
+	time.Sleep(time.Second)
+	removed, err := b.Backend.Delete(context.WithoutCancel(ctx), sel)
+	return removed, cmp.Or(err, ctx.Err())
+}
+
+func (b slow) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) ([]*sessionstore.Record, bool, error) {
+	time.Sleep(time.Second)
+	removed, more, err := b.Backend.DeleteExpired(context.WithoutCancel(ctx), sweep)
+	return removed, more, cmp.Or(err, ctx.Err())
+}
+
+// Who gives up while sessions end is not told, but the listeners are.
+func TestEndsAreAnnouncedWhoeverGivesUp_P11(t *testing.T) {
+	for name, test := range map[string]struct {
+		age, patience time.Duration
+		end           func(context.Context, *idmanager.Manager, sessionstore.ID) error
+	}{
+		"Invalidate": {0, time.Second / 2, func(ctx context.Context, m *idmanager.Manager, id sessionstore.ID) error {
+			return m.Invalidate(ctx, id)
+		}},
+		"Expire":    {time.Hour, time.Second / 2, func(ctx context.Context, m *idmanager.Manager, id sessionstore.ID) error { return m.Expire(ctx, id) }},
+		"the sweep": {time.Hour, 3 * time.Second / 2, func(ctx context.Context, m *idmanager.Manager, _ sessionstore.ID) error { return m.Run(ctx) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newManager(t, slow{membackend.New()}, idmanager.Config{SweepInterval: time.Second})
+				ended := 0
+				listener := sessionstore.Listener{Destroyed: func(ctx context.Context, _ sessionstore.SessionEvent) {
+					if ended++; ctx.Err() != nil {
+						t.Errorf("the listener's context: %v", ctx.Err())
+					}
+				}}
+				app, err := sessionstore.New(m, "app", &sessionstore.Config{Listeners: []sessionstore.Listener{listener}, Logger: quiet})
+				if err != nil {
+					t.Fatal(err)
+				}
+				token := use(t, app, sessionstore.Token{})
+				time.Sleep(test.age)
+				ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+				defer cancel()
+				if err := test.end(ctx, m, token.ID()); err != nil {
+					t.Error(err)
+				}
+				if ended != 1 {
+					t.Errorf("%d ends announced", ended)
+				}
+			})
+		})
+	}
 }
 
 func TestSweepOutlivesTrouble(t *testing.T) {

@@ -40,7 +40,9 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 	for {
 		apps, _ := m.applications()
 		start := time.Now()
-		batch, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+		// Also if ctx ends meanwhile: what is removed has to be announced.
+		begun := context.WithoutCancel(ctx)
+		batch, cancel := context.WithTimeout(begun, m.cfg.Timeout)
 		removed, more, err := m.backend.DeleteExpired(batch, m.sweepOf(apps, sessionstore.ID{}, p.size))
 		cancel()
 		took := time.Since(start)
@@ -48,7 +50,7 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 			p.failed()
 			return err
 		}
-		m.announce(ctx, apps, removed, sessionstore.CauseExpired)
+		m.announce(begun, apps, removed, sessionstore.CauseExpired)
 		if !more {
 			return nil
 		}
