@@ -126,6 +126,53 @@ func TestWithoutRunEverythingIsRight(t *testing.T) {
 	})
 }
 
+// What makes no difference to an outdated copy makes one to what is stored, and the later
+// commit wins.
+func TestSavesOfWhatAnOutdatedCopyHolds_P1(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		a, b := newNode(t, memory, "a", nil).run(t), newNode(t, memory, "b", nil).run(t)
+		desk := &client{}
+		desk.do(t, a.Manager, func(s *sessionstore.Session) {
+			name.Set(s, "dark")
+			count.Set(s, 10)
+			s.SetPrincipal("ann")
+		})
+		phone := *desk
+		phone.do(t, b.Manager, nil)
+		desk.do(t, a.Manager, func(s *sessionstore.Session) {
+			name.Set(s, "light")
+			count.Set(s, 0)
+			tags.Set(s, map[string]int{"beta": 1})
+		})
+		phone.do(t, b.Manager, func(s *sessionstore.Session) {
+			if n, _ := name.Get(s); n != "dark" {
+				t.Errorf("the other node's copy is not outdated: %q", n)
+			}
+			name.Set(s, "dark")
+			count.Update(s, func(n int) int { return max(n, 10) })
+			tags.Delete(s)
+		})
+		phone.do(t, a.Manager, func(s *sessionstore.Session) {
+			n, _ := name.Get(s)
+			c, _ := count.Get(s)
+			_, ok := tags.Get(s)
+			if n != "dark" || c != 10 || ok {
+				t.Errorf("stored are %q, %d and tags: %t, want dark, 10 and none", n, c, ok)
+			}
+		})
+
+		saved := b.Stats().Saved
+		phone.do(t, b.Manager, func(s *sessionstore.Session) { name.Set(s, "dark") })
+		want(t, "saves of what is stored", b.Stats().Saved-saved, 0)
+		if err := a.ids.Invalidate(t.Context(), desk.token.ID()); err != nil {
+			t.Fatal(err)
+		}
+		_, err := phone.try(b.Manager, func(s *sessionstore.Session) { name.Set(s, "dark") })
+		want(t, "a save of an ended session", errors.Is(err, sessionstore.ErrNotFound) || phone.token.ID() != desk.token.ID(), true)
+	})
+}
+
 func TestStrictReadsWhatWasCommittedBefore(t *testing.T) {
 	memory := membackend.New()
 	strict := &sessionstore.Config{Freshness: sessionstore.Strict}

@@ -28,7 +28,7 @@ type write struct {
 	tried      Token      // an earlier attempt's new one, zero if there was none
 	joins      bool       // hash was proven by a sibling application
 	sealed     bool       // the client can be given no new token any more
-	superseded bool       // hash is known to be outdated
+	superseded bool       // the secret that the client has presented is known to be outdated
 	deadline   time.Time  // until when it may take
 
 	// The outcome. after stays nil if there was nothing to store.
@@ -292,17 +292,34 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 			panic(p)
 		}
 	}()
-	if base.expired(m.now()) { // perhaps another record stands in its place
-		var err error
-		if base, _, err = m.load(ctx, id); err != nil {
-			fail(err)
-			return
+	asked := false // the database, since the group was to be saved
+	load := func() (ok bool) {
+		sn, _, err := m.load(ctx, id)
+		if err != nil {
+			fail(err) // P3: gone is gone
+			return false
 		}
+		base, asked = sn, true
+		return true
+	}
+	if base.expired(m.now()) && !load() { // perhaps another record stands in its place
+		return
 	}
 	for attempt := range maxAttempts {
 		rec, attrs, cond := m.prepare(base, group)
 		if rec == nil {
-			return // nothing left to store
+			// Nothing is to be stored. If this node's copy is outdated, that may be wrong.
+			refused := !slices.ContainsFunc(group, func(w *write) bool { return w.before != nil })
+			if !asked && !refused {
+				if !load() {
+					return
+				}
+				continue
+			}
+			for _, w := range group {
+				w.after = w.before // this is the outcome
+			}
+			return
 		}
 		epoch, anchor := m.cache.epoch(id), m.now()
 		err := m.backend.Update(ctx, rec, cond)
@@ -328,8 +345,7 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 			fail(fmt.Errorf("save session %s: after %d conflicts: %w", id, attempt+1, ctx.Err()))
 			return
 		}
-		if base, _, err = m.load(ctx, id); err != nil {
-			fail(err) // P3: gone is gone
+		if !load() {
 			return
 		}
 	}
@@ -348,7 +364,7 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // prepare computes what the group makes of base. A write that cannot be done
-// fails alone. It returns no record if nothing is left to be stored.
+// fails alone. It returns no record if nothing is to be stored.
 func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, Condition) {
 	rec := &Record{Info: base.info.of(m.app), SecretHash: base.hash}
 	was := rec.Info
@@ -387,9 +403,6 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 		attrs = next
 	}
 	if !changed {
-		for _, w := range group {
-			w.after = w.before // nothing is to be stored, and this is the outcome
-		}
 		return nil, nil, cond
 	}
 	rec.Data = attrs.encode()
