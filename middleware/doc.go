@@ -71,9 +71,11 @@
 // a handler stores something.
 //
 // Malformed cookies count as absent and never reach the database. A token that the
-// database refuses begins a new session and is left with the client: a response
-// on its way may just have replaced it. Of several cookies with the token's name
-// the first valid one is used; the clash is logged and counted.
+// database refuses begins a new session and is left with the client: a response on its
+// way may just have replaced it. For the same reason the client is told nothing of an
+// anonymous new session while the session that the token names is in use with another
+// secret. Of several cookies with the token's name the first valid one is used; the
+// clash is logged and counted.
 //
 // # Concurrency
 //

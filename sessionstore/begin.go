@@ -9,6 +9,11 @@ import (
 	"time"
 )
 
+// onItsWay is how long after a login a request may arrive that was sent before the
+// client was told its new secret. It counts from the session's last use: who presents an
+// earlier secret of a session that nobody uses has perhaps never been told the new one.
+const onItsWay = 30 * time.Second
+
 // A Claim is what a client presents.
 type Claim struct {
 	// Token is the session it claims; the zero Token claims none.
@@ -26,7 +31,9 @@ type Claim struct {
 //
 // A claim of nothing, or one the database refuses (unknown, expired, wrong
 // secret), yields a new, empty session under another ID, which costs no statement
-// until something is stored in it (P7, P9). An error means that the database
+// until something is stored in it (P7, P9). If the session it claims was just given a new
+// secret, the client may hold that by now, and is not told of the new session unless that
+// has a principal: its cookie would take the place of the login's. An error means that the database
 // could not be asked, and that no copy stood in for it (see [Config.Outage]); what
 // the client holds may be valid, so its cookie must be left alone.
 func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
@@ -56,8 +63,14 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 		m.claim(s, claim, hash, sn, SourceDatabase, m.now())
 	case errors.Is(err, ErrSibling) && equalHash(sibling.SecretHash, hash):
 		s.token, s.hash, s.joins = claim.Token, hash, true
-	case err == nil || errors.Is(err, ErrNotFound):
-		m.stats.refused.Add(1) // P5: the database has refused
+	case err == nil: // and the secret is another: P5, the database has refused
+		m.stats.refused.Add(1)
+		s.superseded = sn.now.sub(sn.info.AccessedAt) < onItsWay
+	case errors.Is(err, ErrSibling):
+		m.stats.refused.Add(1)
+		s.superseded = sibling.Now.Sub(sibling.AccessedAt) < onItsWay
+	case errors.Is(err, ErrNotFound):
+		m.stats.refused.Add(1)
 	default:
 		if sn = m.standIn(ctx, claim, hash, err); sn == nil {
 			return nil, err

@@ -282,8 +282,11 @@ func (s *Session) installLocked(w *write) {
 	after := w.after
 	switch {
 	case w.renewed || w.created && !w.joins:
-		s.token, s.hash, s.superseded = w.token, after.hash, false
-		if !w.sealed {
+		s.token, s.hash = w.token, after.hash
+		// A client whose login is on its way is told of no other session than that, unless
+		// this is a login too.
+		s.superseded = w.superseded && after.info.Principal == ""
+		if !w.sealed && !s.superseded {
 			s.receipt.Token = w.token
 		}
 	case s.hash != after.hash:

@@ -75,7 +75,7 @@ type Session struct {
 	detached   bool // belongs to no request: what listeners read from; never changes
 	joins      bool // nothing is stored here, but hash was proven by a sibling application
 	released   bool // the request is over: it is counted no more
-	superseded bool // another request renewed the session; this one sees its old view
+	superseded bool // another request renewed the session; this one sees its old view, or nothing
 	sealed     bool // the response has begun: the client can be told nothing more
 }
 
@@ -358,7 +358,8 @@ func (s *Session) Done() <-chan struct{} {
 // the session has ended, [ErrTooLarge], [ErrLimit], [ErrConflict], or [ErrTooLate]
 // if the response has begun and a change needs the client to be given a new token
 // (the other changes are stored). After any other error it is unknown whether the
-// changes were stored. Changes that could not be stored stay pending; see Discard.
+// changes were stored. Changes that could not be stored stay pending; see Discard. Those
+// of a session that has ended are dropped, and s is from then on a new, empty session.
 // If [Attr.Update] or [Attr.Take] is among them, they might be done twice then, so the
 // commit at the response's first byte fails, unless Save is called again or Discard.
 //
