@@ -29,12 +29,22 @@ type Codec interface {
 }
 
 // JSON is the default codec: encoding/json. Bytes of strings that are not UTF-8 come
-// back as U+FFFD, also in keys of maps, of which some may then be the same. The zero
-// value is ready for use.
+// back as U+FFFD, also in keys of maps, of which some may then be the same. Values nested
+// deeper than 10,000 have no encoding. The zero value is ready for use.
 type JSON struct{}
 
+// maxNesting is how deep encoding/json nests what it reads. What it writes it nests
+// without limit.
+const maxNesting = 10_000
+
 // Encode implements [Codec].
-func (JSON) Encode(_ Place, v any) ([]byte, error) { return json.Marshal(v) }
+func (JSON) Encode(_ Place, v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err == nil && len(data) > 2*maxNesting && !json.Valid(data) { // two brackets for each
+		return nil, errors.New("json: nested deeper than can be read")
+	}
+	return data, err
+}
 
 // Decode implements [Codec].
 func (JSON) Decode(_ Place, data []byte, v any) error { return json.Unmarshal(data, v) }

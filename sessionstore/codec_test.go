@@ -172,6 +172,28 @@ func TestEncryptionKeysRotate(t *testing.T) {
 	}
 }
 
+// encoding/json writes what it does not read.
+func TestJSONRefusesWhatIsNestedTooDeep(t *testing.T) {
+	nested := func(depth int) (v any) {
+		for range depth {
+			v = []any{v}
+		}
+		return v
+	}
+	var codec sessionstore.JSON
+	data, err := codec.Encode(sessionstore.Place{}, nested(10_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := codec.Decode(sessionstore.Place{}, data, &v); err != nil {
+		t.Error(err)
+	}
+	if _, err := codec.Encode(sessionstore.Place{}, nested(10_001)); err == nil {
+		t.Error("deeper than can be read")
+	}
+}
+
 // Fuzzing gob itself found it: a map that says it has a billion entries gets the
 // room for them before the first is read.
 func TestDamagedGobCostsNoMemory(t *testing.T) {
