@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -49,6 +50,14 @@ var (
 
 // Unwrap lets http.ResponseController reach what commits nothing: deadlines, full duplex.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.w }
+
+// CloseNotify is [http.CloseNotifier], which nobody should use any more and gin's
+// Context.Stream does.
+func (w *responseWriter) CloseNotify() <-chan bool {
+	gone := make(chan bool, 1)
+	context.AfterFunc(w.r.Context(), func() { gone <- true })
+	return gone
+}
 
 func (w *responseWriter) Header() http.Header { return w.w.Header() }
 
