@@ -72,7 +72,7 @@ func (a Attr[T]) Set(s *Session, v T) {
 func (a Attr[T]) Delete(s *Session) { a.put(s, &attributeChange{absolute: true}, nil) }
 
 // Take returns the value and removes it: a message to be shown once. Requests at the
-// same time may all get it; what another one sets meanwhile stays.
+// same time may all get it; another value that one sets meanwhile stays.
 func (a Attr[T]) Take(s *Session) (v T, ok bool) {
 	for {
 		taken, present, _, edits := s.lookup(a.name)

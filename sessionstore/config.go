@@ -70,11 +70,13 @@ const (
 
 // Config configures a [Manager]. The zero value, or nil, is the default.
 type Config struct {
-	// IdleTimeout ends a session that was not used for so long.
+	// IdleTimeout ends a session that was not used for so long. Sessions keep the one
+	// that they began with, unless [Session.SetIdleTimeout] gives them another.
 	// The special value -1 means no idle timeout. Defaults to 30 minutes.
 	IdleTimeout time.Duration
 
-	// Lifetime ends a session so long after its creation, however it is used.
+	// Lifetime ends a session so long after its creation, however it is used. Sessions
+	// keep the one that they began with, as with IdleTimeout.
 	// The special value -1 means no limit. Defaults to 24 hours.
 	Lifetime time.Duration
 

@@ -20,9 +20,12 @@ const (
 )
 
 // Encrypted returns a codec that seals what inner encodes with AES-256-GCM. The
-// first key seals, every key opens: to rotate, put a new key in front, and drop
-// the old one when no session sealed under it is left, after the application's
-// Lifetime. Keys are 32 random bytes each, and are copied.
+// first key seals, every key opens. Keys are 32 random bytes each, and are copied.
+//
+// To rotate keys, give every node the new key behind the old one first. Only when all
+// have it put it in front, and drop the old one when no session sealed under it is left,
+// after the application's Lifetime. A node that has not got the key yet would take the
+// others' values for not set, and [Attr.Update] would begin anew.
 //
 // A sealed value is bound to its session, application and attribute: moved
 // anywhere else, or back under another name, it does not open ([ErrUndecryptable],
