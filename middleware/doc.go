@@ -54,6 +54,10 @@
 // a part of the handler, and what it answers commits. A client that hangs up loses
 // nothing.
 //
+// An [http.TimeoutHandler] belongs inside of Handler. Outside of it, it may answer while
+// the handler goes on, and a login that is committed then gives the session a new secret
+// that the client is never told.
+//
 // Streams and WebSockets use the session's Save, Refresh and Done. A WebSocket
 // library that writes its handshake through WriteHeader carries the cookies; one
 // that hijacks first and writes the handshake itself cannot, so log in and out in
