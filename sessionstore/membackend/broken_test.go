@@ -140,23 +140,7 @@ func TestBrokenBackends(t *testing.T) {
 		return
 	}
 
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe, "-test.run=^TestBrokenBackends$", "-test.v", "-test.short", "-test.parallel=4")
-	cmd.Env = append(os.Environ(), brokenEnv+"=1")
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Fatalf("no broken backend fails:\n%s", out)
-	}
-	if crash := regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE).*`).Find(out); crash != nil {
-		t.Fatalf("the broken backends crashed: %s\n%s", crash, out)
-	}
-	failed := make(map[string][]string)
-	for _, m := range regexp.MustCompile(`(?m)^ *--- FAIL: TestBrokenBackends/([^/\s]+)/([^/\s]+/[^/\s]+) `).FindAllSubmatch(out, -1) {
-		failed[string(m[1])] = append(failed[string(m[1])], string(m[2]))
-	}
+	failed, out := failures(t, "", "-test.short", "-test.parallel=4")
 	messages := regexp.MustCompile(`The specification says: "`).FindAll(out, -1)
 	if len(messages) < len(faults) {
 		t.Errorf("%d broken backends fail with only %d citations", len(faults), len(messages))
@@ -180,6 +164,13 @@ func TestBrokenBackends(t *testing.T) {
 					t.Errorf("passes %s", name)
 				}
 			}
+			// The calls of so short a run may not have overlapped.
+			for try := 0; certain == 0 && !bitten && try < 5; try++ {
+				again, _ := failures(t, "/^"+regexp.QuoteMeta(strings.ReplaceAll(f.name, " ", "_"))+"$/^Concurrent")
+				for _, got := range again {
+					bitten = bitten || slices.ContainsFunc(got, func(name string) bool { return slices.Contains(want, name) })
+				}
+			}
 			if certain == 0 && !bitten {
 				t.Errorf("passes all of %q", want)
 			}
@@ -190,6 +181,30 @@ func TestBrokenBackends(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failures runs the broken backends, or those that the pattern matches, and returns which
+// subtests each of them fails.
+func failures(t *testing.T, pattern string, flags ...string) (failed map[string][]string, out []byte) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, append(flags, "-test.run=^TestBrokenBackends$"+pattern, "-test.v")...)
+	cmd.Env = append(os.Environ(), brokenEnv+"=1")
+	out, err = cmd.CombinedOutput()
+	if err == nil && pattern == "" {
+		t.Fatalf("no broken backend fails:\n%s", out)
+	}
+	if crash := regexp.MustCompile(`(?m)^(panic:|fatal error:|WARNING: DATA RACE).*`).Find(out); crash != nil {
+		t.Fatalf("the broken backends crashed: %s\n%s", crash, out)
+	}
+	failed = make(map[string][]string)
+	for _, m := range regexp.MustCompile(`(?m)^ *--- FAIL: TestBrokenBackends/([^/\s]+)/([^/\s]+/[^/\s]+) `).FindAllSubmatch(out, -1) {
+		failed[string(m[1])] = append(failed[string(m[1])], string(m[2]))
+	}
+	return failed, out
 }
 
 // locked calls f with the lock held, for faults that reach into the store.
