@@ -43,37 +43,53 @@ func newAttributes(n int) attributes {
 	return as
 }
 
-func (as attributes) find(name string) (*attribute, bool) {
-	i, ok := slices.BinarySearchFunc(as, name, func(a *attribute, name string) int {
+// search returns where name is, or would be.
+func (as attributes) search(name string) (i int, found bool) {
+	return slices.BinarySearchFunc(as, name, func(a *attribute, name string) int {
 		return strings.Compare(a.name, name)
 	})
+}
+
+func (as attributes) find(name string) (*attribute, bool) {
+	i, ok := as.search(name)
 	if !ok {
 		return nil, false
 	}
 	return as[i], true
 }
 
-// with returns a copy in which name has data, or is absent if !present. It
-// returns as itself where that changes nothing.
-func (as attributes) with(name string, data []byte, present bool) attributes {
-	i, found := slices.BinarySearchFunc(as, name, func(a *attribute, name string) int {
-		return strings.Compare(a.name, name)
-	})
-	switch {
-	case !present && !found, present && found && string(as[i].data) == string(data):
-		return as
-	case !present:
-		return slices.Delete(slices.Clone(as), i, i+1)
-	case found:
-		c := slices.Clone(as)
-		c[i] = &attribute{name: name, data: data}
-		return c
-	default:
-		c := make(attributes, 0, len(as)+1)
-		c = append(c, as[:i]...)
-		c = append(c, &attribute{name: name, data: data})
-		return append(c, as[i:]...)
+// An outcome is what an attribute is to be: data, or absent.
+type outcome struct {
+	name    string
+	data    []byte
+	present bool
+}
+
+// with returns a copy in which the outcomes, one per name, are true, or as itself where
+// they are already. It sorts them.
+func (as attributes) with(outcomes ...outcome) attributes {
+	slices.SortFunc(outcomes, func(x, y outcome) int { return strings.Compare(x.name, y.name) })
+	merged, rest, changed := make(attributes, 0, len(as)+len(outcomes)), as, false
+	for _, o := range outcomes {
+		i, found := rest.search(o.name)
+		merged, rest = append(merged, rest[:i]...), rest[i:]
+		var old *attribute
+		if found {
+			old, rest = rest[0], rest[1:]
+		}
+		switch {
+		case found && o.present && string(old.data) == string(o.data):
+			merged = append(merged, old)
+		case o.present:
+			merged, changed = append(merged, &attribute{name: o.name, data: o.data}), true
+		default:
+			changed = changed || found
+		}
 	}
+	if !changed {
+		return as
+	}
+	return append(merged, rest...)
 }
 
 // encodedSize returns the number of bytes encode returns.

@@ -166,6 +166,7 @@ func (c *attributeChange) replay(data []byte, present bool) (_ []byte, _ bool, e
 // apply returns attrs with the changes made. If replayed, the changes were made
 // on other attributes and are computed anew.
 func (p *pending) apply(attrs attributes, replayed bool) (attributes, error) {
+	outcomes := make([]outcome, 0, len(p.attrs))
 	for name, c := range p.attrs {
 		data, present := c.data, c.present
 		if replayed && !c.absolute {
@@ -179,7 +180,7 @@ func (p *pending) apply(attrs attributes, replayed bool) (attributes, error) {
 				return nil, fmt.Errorf("%w: %w", ErrUnstorable, err)
 			}
 		}
-		attrs = attrs.with(name, data, present)
+		outcomes = append(outcomes, outcome{name, data, present})
 	}
-	return attrs, nil
+	return attrs.with(outcomes...), nil
 }

@@ -25,12 +25,12 @@ func TestSizesInMemory(t *testing.T) {
 
 func TestSavedAttributesHoldNoOtherMemory(t *testing.T) {
 	large := strings.Repeat("x", 1000)
-	before := attributes(nil).with("a", []byte("1"), true).with("b", []byte(large), true)
+	before := attributes(nil).with(outcome{"a", []byte("1"), true}).with(outcome{"b", []byte(large), true})
 	loaded, err := decodeEnvelope(before.encode())
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := loaded.with("b", []byte("2"), true)
+	after := loaded.with(outcome{"b", []byte("2"), true})
 	data := after.encode()
 	for i, a := range after.in(data) {
 		if a == loaded[i] || a.name != after[i].name || string(a.data) != string(after[i].data) {
