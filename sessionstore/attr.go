@@ -13,6 +13,10 @@ import (
 //
 //	var cart = sessionstore.NewAttr[Cart]("cart")
 //
+// What the codec does not find in T is gone once the value is stored again: where old
+// and new servers run side by side, the old ones lose the fields that T has gained. New
+// data in an attribute of its own are safe from them.
+//
 // Its methods do no I/O. An Attr is immutable and safe for concurrent use. The
 // zero Attr is never set, and setting it fails the commit.
 type Attr[T any] struct {
