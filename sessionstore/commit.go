@@ -170,11 +170,13 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 	writing := p
 	s.writing, s.pending, s.unsure = &writing, pending{}, nil
 	w := &write{
-		pending: p, base: s.base, hash: s.hash, token: s.token,
+		pending: p, hash: s.hash, token: s.token,
 		joins: s.joins, sealed: s.sealed, superseded: s.superseded, tried: s.tried,
 	}
 	if s.base != nil {
-		w.seen = s.base.info.Version
+		if w.base = s.base.whole(); w.base == s.base {
+			w.seen = s.base.info.Version
+		}
 	}
 	resets := s.resets
 	s.mu.Unlock()
@@ -298,11 +300,9 @@ func (s *Session) installLocked(w *write) {
 			s.base, s.joins = w.base, false
 			s.enterLocked(w.base.activity, w.base, s.m.now())
 		}
-		private := *s.base
 		if attrs, err := w.pending.apply(s.base.attrs, false); err == nil {
-			private.attrs = attrs
+			s.base = s.base.viewing(attrs)
 		}
-		s.base = &private
 		return
 	}
 	s.joins = false

@@ -75,9 +75,12 @@ type snapshot struct {
 	// doubtful says that a write was based on it of which it is unknown whether it took
 	// place. Such a copy answers only where the database cannot be asked.
 	doubtful bool
+	// complete is the snapshot of which this is a view, nil if it is none. A view lacks
+	// what others have stored in the same version, so no write may be based on it.
+	complete *snapshot
 	// unreadable is the stored data if it is no envelope this version can read. Then
 	// there are no attributes and none can be changed, but everything else can (P13).
-	unreadable []byte
+	unreadable string
 	// anchor is when the database was asked, and now what its clock said then.
 	anchor time.Duration
 	now    micros
@@ -93,6 +96,21 @@ func (sn *snapshot) attributes() attributes {
 		return nil
 	}
 	return sn.attrs
+}
+
+// viewing returns a view of the snapshot with other attributes.
+func (sn *snapshot) viewing(attrs attributes) *snapshot {
+	view := *sn
+	view.attrs, view.complete = attrs, sn.whole()
+	return &view
+}
+
+// whole returns what is stored in the snapshot's version.
+func (sn *snapshot) whole() *snapshot {
+	if sn.complete != nil {
+		return sn.complete
+	}
+	return sn
 }
 
 // databaseTime estimates the database's clock at a time on this node.
@@ -169,7 +187,7 @@ func (m *Manager) loaded(rec *Record, anchor time.Duration, known *snapshot) *sn
 	if known != nil {
 		sn.attrs, sn.unreadable, sn.own = known.attrs, known.unreadable, known.own
 	} else if attrs, err := decodeEnvelope(rec.Data); err != nil {
-		sn.unreadable = rec.Data
+		sn.unreadable = string(rec.Data)
 		m.stats.decodeErrors.Add(1)
 		m.cfg.Logger.Error("session data are unreadable and kept, its attributes count as not set",
 			slog.String("app", m.app), slog.String("session", rec.Key.ID.String()), slog.Any("error", err))

@@ -22,7 +22,7 @@ const (
 type write struct {
 	pending    pending
 	base       *snapshot  // what is known to be stored, nil if nothing
-	seen       Version    // the version that pending was computed on, 0 if nothing was stored
+	seen       Version    // the version that pending was computed on, 0 if on none or a view
 	hash       SecretHash // of the secret that the client has presented
 	token      Token      // the client's; a new one is put here
 	tried      Token      // an earlier attempt's new one, zero if there was none
@@ -385,7 +385,7 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 		if err == nil && next.encodedSize() > m.cfg.MaxDataBytes {
 			err = fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, next.encodedSize(), m.cfg.MaxDataBytes)
 		}
-		if err == nil && base.unreadable != nil && len(w.pending.attrs) > 0 {
+		if err == nil && base.unreadable != "" && len(w.pending.attrs) > 0 {
 			err = ErrCorrupt // changing one attribute would lose the others
 		}
 		if err == nil && w.alone() {
@@ -406,8 +406,8 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 		return nil, nil, cond
 	}
 	rec.Data = attrs.encode()
-	if base.unreadable != nil {
-		rec.Data = base.unreadable
+	if base.unreadable != "" {
+		rec.Data = []byte(base.unreadable)
 	}
 	return rec, attrs, cond
 }
@@ -449,13 +449,6 @@ func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *
 		cond.MaxSessions = m.limit(p)
 	}
 	return nil
-}
-
-// viewing returns the snapshot with other attributes.
-func (sn *snapshot) viewing(attrs attributes) *snapshot {
-	c := *sn
-	c.attrs = attrs
-	return &c
 }
 
 // saved tells each write of the group what it has stored.
