@@ -31,7 +31,8 @@ const retryAfter = "5"
 //	500 Internal Server Error  the application's mistake: a value that cannot be stored, unreadable data
 //	503 Service Unavailable    anything else: the database did not answer; with Retry-After
 //
-// The client's cookies are left alone: they may be as valid as ever.
+// The client's cookies are left alone: they may be as valid as ever. It is told only what
+// the handler has stored before, with [sessionstore.Session.Save].
 func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -44,7 +45,7 @@ func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
 	case errors.Is(err, sessionstore.ErrLimit):
 		status, text = http.StatusConflict, "There are too many open sessions of this account. End one of them first."
 	case errors.Is(err, sessionstore.ErrTooLarge):
-		status, text = http.StatusRequestEntityTooLarge, "This does not fit into your session. Nothing was saved."
+		status, text = http.StatusRequestEntityTooLarge, "This does not fit into your session and was not saved."
 	case errors.Is(err, sessionstore.ErrUnstorable), errors.Is(err, sessionstore.ErrCorrupt), errors.Is(err, sessionstore.ErrTooLate):
 		status, text = http.StatusInternalServerError, "Internal server error"
 	default:

@@ -114,7 +114,8 @@ func (s *Sessions) serve(next http.Handler, w http.ResponseWriter, r *http.Reque
 }
 
 // begin returns the session of the first claim that the database accepts, or a
-// new one, and the token that was presented for it.
+// new one, and the token that was presented for it. The new one knows if any claim was
+// outdated.
 func (s *Sessions) begin(ctx context.Context, claims *presented) (session *sessionstore.Session, token sessionstore.Token, err error) {
 	if claims.clash {
 		s.clashes.Add(1)
@@ -128,16 +129,16 @@ func (s *Sessions) begin(ctx context.Context, claims *presented) (session *sessi
 		session, err = s.manager.Begin(ctx, sessionstore.Claim{}) // P9
 		return session, token, err
 	}
-	for i, token := range claims.tokens[:claims.n] {
-		session, err = s.manager.Begin(ctx, sessionstore.Claim{Token: token, Version: claims.version(token.ID())})
+	for _, token := range claims.tokens[:claims.n] {
+		claimed, err := s.manager.Begin(ctx, sessionstore.Claim{Token: token, Version: claims.version(token.ID())})
 		if err != nil {
 			return nil, token, err
 		}
-		if session.Claimed() {
-			return session, token, nil
+		if claimed.Claimed() {
+			return claimed, token, nil
 		}
-		if i < claims.n-1 {
-			s.manager.Release(session)
+		if session == nil || claimed.Superseded() {
+			session = claimed
 		}
 	}
 	return session, sessionstore.Token{}, nil

@@ -152,7 +152,7 @@ func (w *responseWriter) commitLocked() (sessionstore.Receipt, error) {
 	}
 	receipt, err := w.sessions.manager.Commit(w.r.Context(), w.session)
 	if err != nil {
-		w.refuseLocked(err)
+		w.refuseLocked(receipt, err)
 		return receipt, w.err
 	}
 	w.state = committed
@@ -164,24 +164,33 @@ func (w *responseWriter) commitLocked() (sessionstore.Receipt, error) {
 func (w *responseWriter) refuse(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.state == committed {
+	switch {
+	case w.state == open:
+		w.refuseLocked(w.sessions.manager.Abandon(w.session), err)
+	case w.state == committed:
 		// Whatever has left is not ours to take back.
 		w.sessions.log(w.r.Context(), slog.LevelError, "session not confirmed after the response had begun", err)
-		return
-	}
-	if w.state == open {
-		w.refuseLocked(err)
+	case !w.answered:
+		// The error handler itself goes this way, and cannot be asked what to answer.
+		DefaultErrorHandler(w.w, w.r, err)
 	}
 }
 
-func (w *responseWriter) refuseLocked(err error) {
-	// Before the error handler runs: it may panic.
+// refuseLocked lets the error handler answer. The client is told what earlier saves of the
+// request have stored. It unlocks mu meanwhile, and locks it again.
+func (w *responseWriter) refuseLocked(receipt sessionstore.Receipt, err error) {
+	// Before the error handler runs: it may panic, or come back here.
 	w.state, w.err = failed, fmt.Errorf("%w: %w", ErrNotCommitted, err)
 	h := w.w.Header()
 	clear(h)
 	maps.Copy(h, w.before)
+	w.sessions.tell(h, receipt)
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.answered = true
+	}()
 	w.sessions.answer(w.w, w.r, err)
-	w.answered = true
 }
 
 // finish is called when the handler has returned.
@@ -206,12 +215,14 @@ func (w *responseWriter) finish() {
 	}
 }
 
-// abandon is called when the handler has panicked: nothing more is committed.
+// abandon is called when the handler has panicked: nothing more is committed. Whoever
+// recovers and answers tells the client what was saved before.
 func (w *responseWriter) abandon() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.state == open {
 		w.state, w.err = failed, fmt.Errorf("%w: %w", ErrNotCommitted, errAbandoned)
+		w.sessions.tell(w.w.Header(), w.sessions.manager.Abandon(w.session))
 	}
 }
 

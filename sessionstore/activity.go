@@ -294,7 +294,12 @@ func (m *Manager) touch(ctx context.Context, batch []*activity) error {
 		return err
 	}
 	m.stats.touched.Add(int64(len(batch)))
+	after := m.now()
 	for i, a := range batch {
+		if sn := m.cache.peek(a.id); sn != nil && sn.expired(after) {
+			m.cache.doubt(a.id) // the database may have found it dead, and ignored the touch (P3)
+			continue
+		}
 		raise(&a.written, int64(uses[i]))
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -261,6 +262,32 @@ func TestLimitRefusesNew(t *testing.T) {
 	}
 	v, _ := get(t, c, n.Manager, count)
 	want(t, "count after the refused login", v, 1)
+}
+
+// The other device is used between a login and the look at who is the oldest.
+func TestALoginDoesNotEvictItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}).run(t)
+		other, c := &client{}, &client{}
+		other.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		n.backend.Backend = &beforeList{n.memory, func() {
+			time.Sleep(time.Millisecond)
+			other.do(t, n.Manager, func(s *sessionstore.Session) { count.Update(s, increment) })
+		}}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		n.backend.Backend = n.memory
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "the login's principal", s.Principal(), "ann") })
+	})
+}
+
+type beforeList struct {
+	sessionstore.Backend
+	f func()
+}
+
+func (b *beforeList) List(ctx context.Context, sel sessionstore.Selector) iter.Seq2[sessionstore.Info, error] {
+	b.f()
+	return b.Backend.List(ctx, sel)
 }
 
 func TestLimitEvictsOldest(t *testing.T) {
@@ -573,54 +600,5 @@ func TestDoneOfAPartThatIsNotStoredYet(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	})
-}
-
-// A request with the secret from before a login has no session, and must not have one of
-// its own take the place of the login's in the browser.
-func TestALateRequestReplacesNoLogin_P7(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNode(t, membackend.New(), "n1", nil).run(t)
-		office := n.application(t, "office", nil) // has no part of the session
-		c := &client{}
-		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
-		late := *c
-		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
-		for app, m := range map[string]*sessionstore.Manager{"the application of the login": n.Manager, "a sibling": office} {
-			for what, f := range map[string]func(*sessionstore.Session){
-				"set":   func(s *sessionstore.Session) { count.Set(s, 2) },
-				"start": (*sessionstore.Session).Start,
-			} {
-				r := late.do(t, m, func(s *sessionstore.Session) {
-					want(t, "claimed in "+app, s.Claimed(), false)
-					f(s)
-					if err := s.Save(t.Context()); err != nil {
-						t.Errorf("%s, %s: %v", app, what, err)
-					}
-				})
-				want(t, "told after a "+what+" in "+app, r, sessionstore.Receipt{})
-			}
-			want(t, "told after a read in "+app, late.do(t, m, nil), sessionstore.Receipt{})
-		}
-
-		again := late
-		again.do(t, n.Manager, func(s *sessionstore.Session) {
-			count.Set(s, 2)
-			if err := s.Save(t.Context()); err != nil {
-				t.Error(err)
-			}
-			s.SetPrincipal("ann")
-		})
-		want(t, "the second login has a session of its own", again.token.ID() != c.token.ID(), true)
-		over := late
-		over.do(t, n.Manager, func(s *sessionstore.Session) {
-			s.Invalidate()
-			name.Set(s, "good-bye")
-		})
-		want(t, "the parting message has a session of its own", over.token.ID() != c.token.ID(), true)
-
-		time.Sleep(time.Minute) // nobody was told of the login's secret, it seems
-		late.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 2) })
-		want(t, "the new session is another", late.token.ID() != c.token.ID(), true)
 	})
 }

@@ -129,7 +129,7 @@ func (a Attr[T]) put(s *Session, c *attributeChange, err error) {
 }
 
 // putIf is put unless the session was changed since edits.
-func (a Attr[T]) putIf(s *Session, c *attributeChange, err error, edits uint64) bool {
+func (a Attr[T]) putIf(s *Session, c *attributeChange, err error, edits uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.detached {

@@ -63,14 +63,12 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 		m.claim(s, claim, hash, sn, SourceDatabase, m.now())
 	case errors.Is(err, ErrSibling) && equalHash(sibling.SecretHash, hash):
 		s.token, s.hash, s.joins = claim.Token, hash, true
-	case err == nil: // and the secret is another: P5, the database has refused
+	case err == nil, errors.Is(err, ErrNotFound): // P5, the database has refused
 		m.stats.refused.Add(1)
-		s.superseded = sn.now.sub(sn.info.AccessedAt) < onItsWay
-	case errors.Is(err, ErrSibling):
-		m.stats.refused.Add(1)
-		s.superseded = sibling.Now.Sub(sibling.AccessedAt) < onItsWay
-	case errors.Is(err, ErrNotFound):
-		m.stats.refused.Add(1)
+		if s.outdated, err = m.outdated(ctx, id, hash, sn, sibling); err != nil {
+			return nil, err
+		}
+		s.superseded = s.outdated != nil
 	default:
 		if sn = m.standIn(ctx, claim, hash, err); sn == nil {
 			return nil, err
@@ -78,6 +76,38 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 		m.claim(s, claim, hash, sn, SourceOutage, m.now())
 	}
 	return s, nil
+}
+
+// outdated returns what a client with a secret that the database has refused had, if a
+// new secret may be on its way to it, else nil: if the session was just used, in this or
+// in another application. Whoever gives it a new secret also uses it. sn and sibling are
+// what was answered.
+func (m *Manager) outdated(ctx context.Context, id ID, hash SecretHash, sn *snapshot, sibling *Record) (*ending, error) {
+	var now, used time.Time
+	switch {
+	case sn != nil:
+		now, used = sn.now.time(), sn.info.AccessedAt.time()
+	case sibling != nil:
+		now, used = sibling.Now, sibling.AccessedAt
+	default:
+		return nil, nil
+	}
+	if now.Sub(used) >= onItsWay {
+		ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+		defer cancel()
+		for info, err := range m.backend.List(ctx, Selector{ID: id}) {
+			if err != nil {
+				return nil, err
+			}
+			if info.AccessedAt.After(used) {
+				used = info.AccessedAt
+			}
+		}
+	}
+	if now.Sub(used) >= onItsWay {
+		return nil, nil
+	}
+	return &ending{id: id, hash: hash}, nil
 }
 
 // mayAnswer is the freshness rule: whether a cached copy may answer without the

@@ -107,6 +107,15 @@ func (c *cache) get(id ID) *snapshot {
 	return sn
 }
 
+// peek is get that does not count as a use.
+func (c *cache) peek(id ID) *snapshot {
+	if c.entries == nil {
+		return nil
+	}
+	e, _ := c.entries.GetEntryQuietly(id)
+	return e.Value
+}
+
 // epoch is to be read before the database is asked, and given to put.
 func (c *cache) epoch(id ID) uint64 { return c.drops[id.shard()].epoch() }
 

@@ -26,7 +26,8 @@ type Receipt struct {
 // and returns what the client must be told before the response's first byte. It
 // is to be called right before that byte, and again after the handler for
 // changes made since; what such late changes would have to tell the client is
-// not stored and reported as [ErrTooLate].
+// not stored and reported as [ErrTooLate]. Beside an error, the receipt is about what
+// earlier Saves of the request have stored.
 //
 // A request without changes costs nothing here, but where nobody runs the ID
 // manager it may write back access times.
@@ -54,8 +55,7 @@ func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.sealed = true
-			return Receipt{}, err
+			return s.sealLocked(Token{}), err
 		}
 	}
 	var moved Token
@@ -68,6 +68,16 @@ func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sealLocked(moved), nil
+}
+
+// Abandon drops what s has changed and not stored, and returns what the client must be
+// told of what earlier Saves have stored, as [Manager.Commit] does.
+func (m *Manager) Abandon(s *Session) Receipt {
+	s.Discard()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending.ends = nil
+	return s.sealLocked(Token{})
 }
 
 // touchIdle writes back the use of a session in which a request stores nothing, where
@@ -146,13 +156,16 @@ func (s *Session) sealLocked(moved Token) Receipt {
 type endsKey struct{}
 
 // save commits what is pending.
-func (m *Manager) save(ctx context.Context, s *Session) error {
-	var ends []func(context.Context)
-	announce, err := m.saveLocked(context.WithValue(ctx, endsKey{}, &ends), s)
-	// Listeners run without any lock: they may use the session.
-	for _, f := range append(ends, announce...) {
-		f(context.WithoutCancel(ctx))
-	}
+func (m *Manager) save(ctx context.Context, s *Session) (err error) {
+	var ends, announce []func(context.Context)
+	// Listeners run without any lock: they may use the session. They hear of ends even if
+	// the backend panics afterwards (P11).
+	defer func() {
+		for _, f := range append(ends, announce...) {
+			f(context.WithoutCancel(ctx))
+		}
+	}()
+	announce, err = m.saveLocked(context.WithValue(ctx, endsKey{}, &ends), s)
 	return err
 }
 
@@ -283,11 +296,14 @@ func (m *Manager) mayEnd(ctx context.Context, e ending) error {
 func (s *Session) installLocked(w *write) {
 	after := w.after
 	switch {
-	case w.renewed || w.created && !w.joins:
+	case w.renewed || w.created && (!w.joins || w.token != s.token):
 		s.token, s.hash = w.token, after.hash
 		// A client whose login is on its way is told of no other session than that, unless
 		// this is a login too.
 		s.superseded = w.superseded && after.info.Principal == ""
+		if !s.superseded {
+			s.outdated = nil
+		}
 		if !w.sealed && !s.superseded {
 			s.receipt.Token = w.token
 		}
@@ -327,14 +343,16 @@ func (m *Manager) announcements(w *write) []func(context.Context) {
 	return append(fs, func(ctx context.Context) { m.notifyAttributes(ctx, w.before, w.after) })
 }
 
-// evictOldest ends a principal's least recently used sessions beyond the limit.
-// Every node sees them in the same order, so concurrent logins end the same ones.
-func (m *Manager) evictOldest(ctx context.Context, principal string) {
+// evictOldest ends a principal's least recently used sessions beyond the limit, after a
+// login. Every node sees them in the same order, so concurrent logins end the same ones.
+// The login itself stays even if others were used since; then there is one too many until
+// the next login. To end another in its place could end both of two concurrent logins.
+func (m *Manager) evictOldest(ctx context.Context, login ID, principal string) {
 	rank := 0
 	var errs []error
 	for info, err := range m.Sessions(ctx, principal) {
 		if err == nil {
-			if rank++; rank <= m.cfg.MaxSessions {
+			if rank++; rank <= m.cfg.MaxSessions || info.Key.ID == login {
 				continue
 			}
 			_, err = m.ids.End(ctx, Selector{ID: info.Key.ID, Principal: principal, App: m.app}, CauseEvicted)

@@ -3,12 +3,15 @@ package sessionstore_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-sessions/holdfast/idmanager"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
 )
@@ -78,7 +81,7 @@ func TestFreshnessRules_P4_P5_P6(t *testing.T) {
 		wrong := &client{token: sessionstore.NewToken(c.token.ID(), ""), version: c.version}
 		before := memory.Statements()
 		wrong.do(t, b.Manager, func(s *sessionstore.Session) { want(t, "new", s.IsNew(), true) })
-		want(t, "rule 1: the database refuses a wrong secret (P5)", memory.Statements()-before, 1)
+		want(t, "rule 1: the database refuses a wrong secret (P5), and is asked for other uses of the session", memory.Statements()-before, 2)
 		check("the right secret is not impressed", b, c, sessionstore.SourceCache, 2)
 	})
 }
@@ -412,4 +415,80 @@ func (a *afterLoad) Load(ctx context.Context, key sessionstore.Key, known sessio
 		f(key)
 	}
 	return rec, err
+}
+
+// An outdated copy does not refuse what the database would take.
+func TestAnOutdatedCopyRefusesNothing_P5(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, cfg := membackend.New(), &sessionstore.Config{MaxDataBytes: 100}
+		a, b := newNode(t, memory, "a", cfg).run(t), newNode(t, memory, "b", cfg).run(t)
+		c := &client{}
+		c.do(t, a.Manager, func(s *sessionstore.Session) { name.Set(s, strings.Repeat("x", 80)) })
+		c.do(t, b.Manager, nil)
+		other := *c
+		c.do(t, a.Manager, func(s *sessionstore.Session) { name.Delete(s) })
+		other.do(t, b.Manager, func(s *sessionstore.Session) { tags.Set(s, map[string]int{strings.Repeat("y", 50): 1}) })
+	})
+}
+
+// A touch that the database ignores, because it comes too late, prolongs no copy.
+func TestALateTouchRevivesNothing_P3(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{IdleTimeout: 20 * time.Second}).run(t)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		n.backend.set(func(method string) error {
+			if method == "Touch" {
+				return errors.New("away")
+			}
+			return nil
+		})
+		time.Sleep(18 * time.Second)
+		c.do(t, n.Manager, nil) // used, which is not written back
+		time.Sleep(3 * time.Second)
+		n.backend.set(nil)
+		time.Sleep(6 * time.Second) // it is now, in vain
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "claimed 7 s after its end", s.Claimed(), false) })
+	})
+}
+
+// A copy of a record whose timeout was shortened elsewhere, which has expired and was
+// begun anew, answers nobody.
+func TestShorterTimeoutsAreAnnounced_P3_P4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		open := func(node string) (shop, office *sessionstore.Manager) {
+			n := newNode(t, memory, node, nil)
+			n.ids = manager(t, memory, node)
+			n.Manager = n.application(t, "shop", nil)
+			n.run(t)
+			return n.Manager, n.application(t, "office", nil)
+		}
+		shopA, officeA := open("a")
+		shopB, _ := open("b")
+		c := &client{}
+		c.do(t, shopA, func(s *sessionstore.Session) { name.Set(s, "dead"); count.Set(s, 1) })
+		in := &client{token: c.token}
+		in.do(t, officeA, func(s *sessionstore.Session) { count.Set(s, 1) }) // keeps the ID alive
+		c.do(t, shopB, nil)                                                  // has a copy now
+		c.do(t, shopA, func(s *sessionstore.Session) { s.SetIdleTimeout(10 * time.Second) })
+		time.Sleep(20 * time.Second)
+		c.do(t, shopA, func(s *sessionstore.Session) { count.Set(s, 7) })
+		c.do(t, shopB, func(s *sessionstore.Session) {
+			_, present := name.Get(s)
+			want(t, "the dead record's name is there", present, false)
+			got, _ := count.Get(s)
+			want(t, "count", got, 7)
+		})
+	})
+}
+
+// manager returns an ID manager that hears of events.
+func manager(t *testing.T, memory *membackend.Backend, node string) *idmanager.Manager {
+	t.Helper()
+	ids, err := idmanager.New(memory, &idmanager.Config{Node: node, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }

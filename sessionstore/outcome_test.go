@@ -3,6 +3,7 @@ package sessionstore_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -218,4 +219,98 @@ func (b *slowFailure) Update(ctx context.Context, rec *sessionstore.Record, cond
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// A new session whose first save got no answer can be saved again, and is told.
+func TestANewSessionOfUnknownOutcome(t *testing.T) {
+	for _, what := range []string{"a new session", "a join", "a login that joins"} {
+		n := newNode(t, membackend.New(), "n1", nil)
+		office := n.application(t, "office", nil)
+		l := &lossy{Backend: n.memory}
+		n.backend.Backend = l
+		c := &client{}
+		if what != "a new session" {
+			c.do(t, office, func(s *sessionstore.Session) { count.Set(s, 1) })
+			c.version = 0
+		}
+		l.set("Create")
+		c.do(t, n.Manager, func(s *sessionstore.Session) {
+			count.Set(s, 100)
+			if what == "a login that joins" {
+				s.SetPrincipal("ann")
+			}
+			if err := s.Save(t.Context()); !errors.Is(err, errCut) {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if err := s.Save(t.Context()); err != nil {
+				t.Errorf("%s, saved again: %v", what, err)
+			}
+			count.Update(s, increment)
+		})
+		c.do(t, n.Manager, func(s *sessionstore.Session) {
+			got, _ := count.Get(s)
+			want(t, "count in "+what, got, 101)
+		})
+	}
+}
+
+// The client is told of what a request has saved, also if the request fails then.
+func TestWhatWasSavedIsToldBesideAnError(t *testing.T) {
+	ends := map[string]func(*node, *sessionstore.Session) (sessionstore.Receipt, error){
+		"a commit that fails": func(n *node, s *sessionstore.Session) (sessionstore.Receipt, error) {
+			name.Set(s, strings.Repeat("x", 200))
+			return n.Commit(t.Context(), s)
+		},
+		"a panic": func(n *node, s *sessionstore.Session) (sessionstore.Receipt, error) {
+			name.Set(s, "dropped")
+			return n.Abandon(s), sessionstore.ErrTooLarge
+		},
+	}
+	for what, end := range ends {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxDataBytes: 100})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		s, err := n.Begin(t.Context(), c.claim())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SetPrincipal("ann")
+		if err := s.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r, err := end(n, s)
+		n.Release(s)
+		want(t, "the error after "+what, errors.Is(err, sessionstore.ErrTooLarge), true)
+		c.accept(r)
+		c.do(t, n.Manager, func(s *sessionstore.Session) {
+			want(t, "principal after "+what, s.Principal(), "ann")
+			_, present := name.Get(s)
+			want(t, "what was not saved is there after "+what, present, false)
+		})
+	}
+}
+
+type panicky struct{ sessionstore.Backend }
+
+func (panicky) Create(context.Context, *sessionstore.Record, sessionstore.Condition) (time.Time, error) {
+	panic("driver")
+}
+
+// A logout is stored, and then the backend panics over the parting message.
+func TestAnEndBeforeAPanicIsAnnounced_P11(t *testing.T) {
+	told := 0
+	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{{
+		Destroyed: func(context.Context, sessionstore.SessionEvent) { told++ },
+	}}})
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	n.backend.Backend = panicky{n.memory}
+	func() {
+		defer func() { want(t, "panic", recover(), any("driver")) }()
+		c.try(n.Manager, func(s *sessionstore.Session) {
+			s.Invalidate()
+			name.Set(s, "bye")
+		})
+	}()
+	want(t, "times announced", told, 1)
 }

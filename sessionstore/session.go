@@ -63,13 +63,14 @@ type Session struct {
 	entered  *activity     // the session this request is counted as using
 	keeper   *time.Timer   // touches it while the request runs, nil if Flush is enough
 
-	pending pending  // changes since the last commit
-	writing *pending // changes that a commit is writing now, nil if none is
-	edits   uint64   // counts changes to pending
-	resets  uint64   // counts resetLocked
-	receipt Receipt  // what the client has to be told and was not yet
-	tried   Token    // the new one of a save that failed, which may be stored; zero if none
-	unsure  error    // of a save that failed: what is pending may be stored, and must not be stored twice
+	pending  pending  // changes since the last commit
+	writing  *pending // changes that a commit is writing now, nil if none is
+	edits    uint32   // counts changes to pending
+	resets   uint32   // counts resetLocked
+	receipt  Receipt  // what the client has to be told and was not yet
+	outdated *ending  // the client's session, if another secret of it is on its way to the client; else nil
+	tried    Token    // the new one of a save that failed, which may be stored; zero if none
+	unsure   error    // of a save that failed: what is pending may be stored, and must not be stored twice
 
 	// Together, because each request has a Session: this makes it smaller.
 	detached   bool // belongs to no request: what listeners read from; never changes
@@ -111,6 +112,16 @@ func (s *Session) Claimed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.base != nil || s.joins
+}
+
+// Superseded reports whether another request has given the session a new secret, which
+// the client holds by now or is about to be told. This request sees the session as it was
+// before, or, if it came after that, a new one; what it stores there is kept, and its
+// client is told nothing of it, unless this request logs in.
+func (s *Session) Superseded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.superseded
 }
 
 // Version returns the version this request sees, 0 if nothing is stored yet.
@@ -207,6 +218,9 @@ func (s *Session) Invalidate() {
 		}
 		s.pending.ends = append(s.pending.ends, e)
 	}
+	if s.outdated != nil { // the commit refuses to end what it became meanwhile
+		s.pending.ends = append(s.pending.ends, *s.outdated)
+	}
 	s.resetLocked(s.pending.ends)
 }
 
@@ -214,7 +228,7 @@ func (s *Session) Invalidate() {
 func (s *Session) resetLocked(ends []ending) {
 	s.leaveLocked()
 	s.token, s.hash, s.told, s.joins, s.base = Token{}, SecretHash{}, 0, false, nil
-	s.source, s.previous, s.superseded = SourceNew, 0, false
+	s.source, s.previous, s.superseded, s.outdated = SourceNew, 0, false, nil
 	s.pending, s.unsure, s.tried = pending{ends: ends}, nil, Token{}
 	s.edits++
 	s.resets++
@@ -312,7 +326,7 @@ func (s *Session) changedLocked(name string) (data []byte, present, changed bool
 
 // lookup returns an attribute's encoded value as this request sees it. stored is
 // not nil if that is the value of the snapshot.
-func (s *Session) lookup(name string) (data []byte, present bool, stored *attribute, edits uint64) {
+func (s *Session) lookup(name string) (data []byte, present bool, stored *attribute, edits uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if data, present, changed := s.changedLocked(name); changed {
@@ -384,20 +398,29 @@ func (s *Session) Refresh(ctx context.Context) error {
 	if !stored {
 		return nil
 	}
-	sn, _, err := s.m.load(ctx, id)
+	sn, sibling, err := s.m.load(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
+	}
+	gone := err != nil || !equalHash(sn.hash, hash)
+	var outdated *ending
+	if gone {
+		if outdated, err = s.m.outdated(ctx, id, hash, sn, sibling); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.token.ID() != id || s.base == nil { // invalidated meanwhile
 		return nil
 	}
-	if err != nil || !equalHash(sn.hash, hash) {
+	if gone {
 		s.resetLocked(nil)
+		s.outdated, s.superseded = outdated, outdated != nil
 		return fmt.Errorf("refresh session %s: %w", id, ErrNotFound)
 	}
-	s.base, s.source, s.superseded = sn, SourceDatabase, false
+	s.base, s.source = sn, SourceDatabase
+	s.enterLocked(sn.activity, sn, s.m.now())
 	s.keepLocked()
 	s.rebaseLocked()
 	return nil

@@ -73,23 +73,29 @@ func (m *Manager) store(ctx context.Context, w *write) error {
 	if len(attrs) == 0 && anonymous && !w.pending.start {
 		return nil // P9
 	}
-	if err := m.create(ctx, w, attrs); !errors.Is(err, ErrExists) || !w.joins {
-		return err
-	}
-	// A request of this application has joined first, or an expired part of an
-	// earlier visit is in the way.
+	again := !w.tried.IsZero() // after an attempt of unknown outcome
+	err = m.create(ctx, w, attrs)
 	id := w.token.ID()
-	if err := m.ids.Expire(ctx, id); err != nil {
+	if errors.Is(err, ErrExists) && w.joins {
+		// A request of this application has joined first, or an expired part of an
+		// earlier visit is in the way.
+		if err := m.ids.Expire(ctx, id); err != nil {
+			return err
+		}
+		err = m.create(ctx, w, attrs)
+	}
+	if !errors.Is(err, ErrExists) && !(errors.Is(err, ErrNotFound) && again) || !w.joins && !again {
 		return err
 	}
-	if err := m.create(ctx, w, attrs); !errors.Is(err, ErrExists) {
+	base, _, loadErr := m.load(ctx, id)
+	switch {
+	case loadErr != nil:
+		return loadErr
+	case again && equalHash(base.hash, w.tried.SecretHash()): // it has taken place
+		w.created, w.token, w.hash = true, w.tried, base.hash
+	case !w.joins:
 		return err
-	}
-	base, _, err := m.load(ctx, id)
-	if err != nil {
-		return err
-	}
-	if !equalHash(base.hash, w.hash) {
+	case !equalHash(base.hash, w.hash):
 		return fmt.Errorf("join session %s: %w", id, ErrNotFound)
 	}
 	w.base = base
@@ -129,6 +135,9 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 	created, err := m.backend.Create(ctx, rec, cond)
 	if err != nil {
 		w.unsure = !errors.Is(err, ErrExists) && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrLimit)
+		if w.unsure {
+			w.renewed, w.token = true, token
+		}
 		return err
 	}
 	m.stats.created.Add(1)
@@ -176,7 +185,7 @@ func (m *Manager) bound(ctx context.Context, w *write) {
 		m.ids.Renewed(w.after.info.ID, m.app)
 	}
 	if p := w.pending.principal; p != nil && *p != "" && m.cfg.LimitPolicy == EvictOldest {
-		m.evictOldest(ctx, *p)
+		m.evictOldest(ctx, w.after.info.ID, *p)
 	}
 }
 
@@ -308,9 +317,9 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 	for attempt := range maxAttempts {
 		rec, attrs, cond := m.prepare(base, group)
 		if rec == nil {
-			// Nothing is to be stored. If this node's copy is outdated, that may be wrong.
-			refused := !slices.ContainsFunc(group, func(w *write) bool { return w.before != nil })
-			if !asked && !refused {
+			// Nothing is to be stored, or can be. If this node's copy is outdated, that may
+			// be wrong.
+			if !asked {
 				if !load() {
 					return
 				}
@@ -405,6 +414,8 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 	if !changed {
 		return nil, nil, cond
 	}
+	// Every node that has a copy must know when it expires (P3).
+	cond.Announce = cond.Announce || rec.Idle != was.Idle || rec.Lifetime != was.Lifetime
 	rec.Data = attrs.encode()
 	if base.unreadable != "" {
 		rec.Data = []byte(base.unreadable)
