@@ -12,6 +12,10 @@
 //	server.Shutdown(ctx) // first the requests,
 //	ids.Shutdown(ctx)    // then what they left to be written back
 //
+// The former returns after the last response; until then nothing may end that requests
+// use. The server's Serve returns at once, so a main function must not go by that.
+// Streams hold it up, unless they end when ctx does, or by RegisterOnShutdown.
+//
 // Its life:
 //
 //	          Run            ctx ends

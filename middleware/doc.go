@@ -49,14 +49,16 @@
 // Changes made after the first byte are committed when the handler returns.
 // Those that would need a new cookie, a login for example, come too late: they are
 // logged, counted in [Stats] and not stored. A handler that panics commits nothing
-// of its request after that point. A middleware that recovers and answers for it
+// of its request after that point; what it had stored with Save, its client is told by
+// whoever answers. A middleware that recovers and answers for it
 // belongs outside of Handler, or calls the session's Discard first: to Handler it is
 // a part of the handler, and what it answers commits. A client that hangs up loses
 // nothing.
 //
 // An [http.TimeoutHandler] belongs inside of Handler. Outside of it, it may answer while
 // the handler goes on, and a login that is committed then gives the session a new secret
-// that the client is never told.
+// that the client is never told. Inside, its answer commits what the handler has changed
+// until then.
 //
 // Streams and WebSockets use the session's Save, Refresh and Done. A WebSocket
 // library that writes its handshake through WriteHeader carries the cookies; one
@@ -78,8 +80,8 @@
 // database refuses begins a new session and is left with the client: a response on its
 // way may just have replaced it. For the same reason the client is told nothing of an
 // anonymous new session while the session that the token names is in use with another
-// secret. Of several cookies with the token's name the first valid one is used; the
-// clash is logged and counted.
+// secret. Of several cookies with the token's name the first valid one is used, if it is
+// among the first four that are well-formed; the clash is logged and counted.
 //
 // # Concurrency
 //

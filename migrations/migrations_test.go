@@ -62,6 +62,11 @@ func TestUpDownUpMatchesTheGoldenSchema(t *testing.T) {
 				}
 				compareGolden(t, filepath.Join("testdata", d.name+".golden"), schema(t, db, d.dialect))
 
+				for _, version := range []int64{-1, migrations.Latest + 1} {
+					if err := migrations.Down(ctx, db, d.dialect, nil, version); err == nil || !strings.Contains(err.Error(), "the schema has version") {
+						t.Errorf("Down to version %d returned %v", version, err)
+					}
+				}
 				if err := migrations.Down(ctx, db, d.dialect, nil, 0); err != nil {
 					t.Fatal(err)
 				}

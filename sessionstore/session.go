@@ -163,7 +163,9 @@ func (s *Session) principalLocked() string {
 // SetPrincipal binds the session to a principal, a user's name or key, and
 // renews it, so that a token that was known before the login is worth nothing
 // after it (P7). "" makes the session anonymous again. A principal belongs to
-// this application: siblings under the same ID have their own.
+// this application: siblings under the same ID have their own. Attributes and timeouts
+// stay as they are, and the lifetime is counted from the session's creation: whoever
+// takes a session over from another principal should Invalidate it first.
 func (s *Session) SetPrincipal(principal string) {
 	s.change(func(p *pending) {
 		if err := ValidatePrincipal(principal); err != nil {
@@ -183,7 +185,7 @@ func (s *Session) Renew() { s.change(func(p *pending) { p.renew = true }) }
 
 // Start asks for the session to be stored, and its cookie to be set, even if
 // nothing is set in it.
-func (s *Session) Start() { s.change(func(p *pending) { p.start = true }) }
+func (s *Session) Start() { s.change(func(p *pending) { p.start = s.base == nil }) }
 
 // SetIdleTimeout changes how long this session lives after its last use, in this
 // application. 0 restores the application's IdleTimeout; the special value -1
@@ -347,7 +349,8 @@ func (s *Session) place(name string) Place {
 
 // Done returns a channel that is closed when this node learns that the session
 // has ended: for requests that outlast many others, such as streams and
-// WebSockets. It is not closed by the end of the request, nor for a session that
+// WebSockets. A login is no end, also not that of another principal; a stream finds that
+// out by Refresh. It is not closed by the end of the request, nor for a session that
 // is never stored.
 func (s *Session) Done() <-chan struct{} {
 	s.mu.Lock()

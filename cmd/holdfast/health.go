@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,9 @@ func newHealthCommand() *cobra.Command {
 			if err != nil || req.URL.Host == "" {
 				return usageError{errors.New("--url: want one such as " + defaultHealthURL)}
 			}
+			if timeout <= 0 {
+				return usageError{fmt.Errorf("--timeout %s: want more than 0", timeout)}
+			}
 			client := &http.Client{Timeout: timeout}
 			resp, err := client.Do(req)
 			if err != nil {
@@ -35,7 +39,7 @@ func newHealthCommand() *cobra.Command {
 				return err
 			}
 			if resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answers %s: %s", address, resp.Status, body)
+				return fmt.Errorf("%s answers %s: %s", address, resp.Status, bytes.TrimSpace(body))
 			}
 			_, err = cmd.OutOrStdout().Write(body)
 			return err

@@ -184,7 +184,10 @@ func listenOn(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s is taken by another program; choose another address with --listen, 127.0.0.1:0 for any free port", address)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w", address, err)
+		err = fmt.Errorf("--listen %s: %w", address, err)
 	}
-	return listener, nil
+	if _, ok := errors.AsType[*net.AddrError](err); ok { // no address at all
+		return nil, usageError{err}
+	}
+	return listener, err
 }

@@ -13,7 +13,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -63,11 +62,15 @@ func serve() error {
 	mux.Handle("/office/", office.Handler(officePages(office)))
 
 	server := &http.Server{Addr: "localhost:8080", Handler: mux}
-	go func() {
-		<-ctx.Done()
-		server.Shutdown(context.Background())
-	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// Shutdown returns after the last response. ListenAndServe does so at once.
+	if err := server.Shutdown(context.Background()); err != nil {
 		return err
 	}
 	return ids.Shutdown(context.Background())

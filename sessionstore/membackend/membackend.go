@@ -56,7 +56,9 @@ func New() *Backend {
 }
 
 // Advance moves the backend's clock by d, for tests that are not in a
-// testing/synctest bubble. A negative d sets it back.
+// testing/synctest bubble. A negative d sets it back. A manager's cached copies go by the
+// process's clock and do not notice: if a test is about expiry, its
+// [sessionstore.Config] wants CacheBytes -1.
 func (b *Backend) Advance(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

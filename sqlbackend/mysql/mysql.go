@@ -25,6 +25,9 @@ type Config = sqlbackend.Config
 // ErrSchemaOlder or ErrSchemaNewer if the tables are not those of this version of the
 // library.
 func New(ctx context.Context, db *sql.DB, cfg *Config) (*sqlbackend.Backend, error) {
+	if db == nil {
+		return nil, errors.New("mysql: db is nil")
+	}
 	b, err := newBackend(ctx, db, cfg, statements)
 	if err != nil {
 		return nil, err

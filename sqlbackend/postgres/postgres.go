@@ -17,6 +17,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"time"
 
@@ -78,6 +79,9 @@ var _ sessionstore.Doorbell = (*Backend)(nil)
 // ErrSchemaOlder or ErrSchemaNewer if the tables are not those of this version of the
 // library.
 func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error) {
+	if pool == nil {
+		return nil, errors.New("postgres: pool is nil")
+	}
 	if cfg == nil {
 		cfg = new(Config)
 	}

@@ -123,7 +123,9 @@ func TestOpenRefusesWhatIsWrong(t *testing.T) {
 		"long":         {Memory, &Config{StatementTimeout: time.Minute}, "longer than 30s"},
 		"readers":      {Memory, &Config{Readers: -1}, "Readers"},
 		"no path":      {"", nil, "path is empty"},
-		"no directory": {filepath.Join(dir, "none", "sessions.db"), nil, "unable to open database file"},
+		"no directory": {filepath.Join(dir, "none", "sessions.db"), nil, "its directory"},
+		"a directory":  {dir, nil, "is a directory"},
+		"a URI":        {"file:x.db?mode=ro", nil, "URI"},
 		"no database":  {text, nil, "not a database"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

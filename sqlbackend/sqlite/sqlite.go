@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -72,6 +74,9 @@ func Open(ctx context.Context, path string, cfg *Config) (*Backend, error) {
 	if path == "" {
 		return nil, errors.New("sqlite: path is empty")
 	}
+	if strings.HasPrefix(path, "file:") {
+		return nil, fmt.Errorf("sqlite: path %s is a URI, want the path of a file", path)
+	}
 	if cfg.Readers < 0 {
 		return nil, fmt.Errorf("sqlite: Readers %d is negative", cfg.Readers)
 	}
@@ -118,6 +123,13 @@ func (b *Backend) openMemory(ctx context.Context, cfg Config) (err error) {
 }
 
 func (b *Backend) openFile(ctx context.Context, path string, cfg Config, timeout time.Duration) (err error) {
+	// SQLite's own message is "unable to open database file", whatever is wrong with it.
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return errors.New("is a directory, want a file")
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("its directory: %w", err)
+	}
 	waiting := dsn(path, cfg, timeout)
 	if err := migrateFile(ctx, waiting, cfg); err != nil {
 		return err
