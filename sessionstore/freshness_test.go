@@ -177,24 +177,26 @@ func TestSavesOfWhatAnOutdatedCopyHolds_P1(t *testing.T) {
 }
 
 func TestStrictReadsWhatWasCommittedBefore(t *testing.T) {
-	memory := membackend.New()
-	strict := &sessionstore.Config{Freshness: sessionstore.Strict}
-	a, b := newNode(t, memory, "a", strict).run(t), newNode(t, memory, "b", strict).run(t)
-	c := &client{}
-	c.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, 0) })
-	for i := range 100 {
-		tab := *c
-		tab.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, i) })
-		v, _ := get(t, c, b.Manager, count)
-		want(t, "value", v, i)
-	}
-	if st := b.Stats(); st.CacheHits != 0 || st.NotModified != 0 {
-		t.Errorf("%+v", st)
-	}
-	for range 10 {
-		get(t, c, b.Manager, count)
-	}
-	want(t, "answered not modified", b.Stats().NotModified, 10)
+	synctest.Test(t, func(t *testing.T) { // in which no time passes that would call for another look
+		memory := membackend.New()
+		strict := &sessionstore.Config{Freshness: sessionstore.Strict}
+		a, b := newNode(t, memory, "a", strict).run(t), newNode(t, memory, "b", strict).run(t)
+		c := &client{}
+		c.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, 0) })
+		for i := range 100 {
+			tab := *c
+			tab.do(t, a.Manager, func(s *sessionstore.Session) { count.Set(s, i) })
+			v, _ := get(t, c, b.Manager, count)
+			want(t, "value", v, i)
+		}
+		if st := b.Stats(); st.CacheHits != 0 || st.NotModified != 0 {
+			t.Errorf("%+v", st)
+		}
+		for range 10 {
+			get(t, c, b.Manager, count)
+		}
+		want(t, "answered not modified", b.Stats().NotModified, 10)
+	})
 }
 
 func TestConcurrentLoadsShareQuestions(t *testing.T) {

@@ -10,13 +10,19 @@ import (
 	"time"
 )
 
+// Pauses spread the attempts of nodes that collide again and again. Saves of one node
+// queue up, so each conflict is another node's success. A pause is up to firstJitter, and
+// up to twice as long after each jitterSteps conflicts more, at most maxJitter: a node that
+// has lost often waits longer than those that have just come.
 const (
-	// maxAttempts bounds how often a save is replayed after conflicts. Saves of
-	// one node queue up, so each conflict is another node's success.
-	maxAttempts = 32
-	// maxJitter spreads the attempts of nodes that collide again and again.
-	maxJitter = 20 * time.Millisecond
+	firstJitter = 20 * time.Millisecond
+	jitterSteps = 8
+	maxJitter   = 160 * time.Millisecond
 )
+
+func jitter(conflicts int) time.Duration {
+	return rand.N(min(firstJitter<<min(conflicts/jitterSteps, 8), maxJitter))
+}
 
 // A write is one commit on its way to the database.
 type write struct {
@@ -314,7 +320,7 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 	if base.expired(m.now()) && !load() { // perhaps another record stands in its place
 		return
 	}
-	for attempt := range maxAttempts {
+	for conflicts := 0; ; {
 		rec, attrs, cond := m.prepare(base, group)
 		if rec == nil {
 			// Nothing is to be stored, or can be. If this node's copy is outdated, that may
@@ -350,15 +356,14 @@ func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
 			return
 		}
 		m.stats.conflicts.Add(1)
-		if attempt > 0 && pause(ctx, rand.N(maxJitter)) != nil {
-			fail(fmt.Errorf("save session %s: after %d conflicts: %w", id, attempt+1, ctx.Err()))
+		if conflicts++; conflicts > 1 && pause(ctx, jitter(conflicts)) != nil {
+			fail(fmt.Errorf("save session %s: %d times in a row: %w: %w", id, conflicts, ErrConflict, ctx.Err()))
 			return
 		}
 		if !load() {
 			return
 		}
 	}
-	fail(fmt.Errorf("save session %s: %d times in a row: %w", id, maxAttempts, ErrConflict))
 }
 
 func pause(ctx context.Context, d time.Duration) error {

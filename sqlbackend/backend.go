@@ -64,6 +64,8 @@ type Backend struct {
 	loads   grouper[*question]
 	creates grouper[*creation]
 	deletes grouper[*deletion]
+	waiting chan struct{} // those that may wait for locked rows, see mayWait
+	late    atomic.Int64  // bytes of the saves that were passed over and are under way again
 
 	ran     atomic.Int64
 	polled  atomic.Int64
@@ -106,11 +108,13 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 		db: db, dialect: dialect, sql: sts,
 		timeout: cmp.Or(cfg.StatementTimeout, DefaultStatementTimeout),
 		lockKey: names.Sessions,
+		waiting: make(chan struct{}, maxWaiting),
 	}
 	b.saves = grouper[*save]{rows: batchRows, timeout: b.timeout, run: b.saveGroup}
 	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
 	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
-	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup}
+	// What a deletion has removed must be announced (P11).
+	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup, stay: true}
 	version, err := b.schemaVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the version of the database's schema: %w", err)

@@ -21,8 +21,15 @@ func (b *Backend) Create(ctx context.Context, rec *sessionstore.Record, cond ses
 }
 
 func (b *Backend) create(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (created int64, err error) {
-	if cond.SecretHash != (sessionstore.SecretHash{}) || b.limits(rec, cond) {
-		return b.createAlone(ctx, rec, cond)
+	if cond.SecretHash != (sessionstore.SecretHash{}) { // it joins
+		err = b.inTurn(ctx, func(ctx context.Context, lock *statement) error {
+			created, err = b.createAlone(ctx, rec, cond, lock)
+			return err
+		})
+		return created, err
+	}
+	if b.limits(rec, cond) {
+		return b.createAlone(ctx, rec, cond, nil)
 	}
 	c := &creation{rec: rec}
 	if err := b.creates.do(ctx, c); err != nil {
@@ -31,7 +38,8 @@ func (b *Backend) create(ctx context.Context, rec *sessionstore.Record, cond ses
 	return c.created, c.err
 }
 
-func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (created int64, err error) {
+// createAlone is a Create that travels with no other. If it joins, it locks rows with lock.
+func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition, lock *statement) (created int64, err error) {
 	a, err := b.recordArgs(rec)
 	if err != nil {
 		return 0, err
@@ -50,7 +58,7 @@ func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, con
 
 	err = b.inTx(ctx, mutexes, func(ctx context.Context, q session) (err error) {
 		if joins {
-			if err := b.join(ctx, q, rec, cond, a); err != nil {
+			if err := b.join(ctx, q, rec, cond, a, lock); err != nil {
 				return err
 			}
 		}
@@ -78,9 +86,9 @@ func (b *Backend) createNew(ctx context.Context, mutexes []string, a args) (crea
 
 // join locks the rows under rec's ID, demands that one of them proves the claim,
 // and renews them if rec brings a new secret.
-func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record, cond sessionstore.Condition, a args) error {
+func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record, cond sessionstore.Condition, a args, lock *statement) error {
 	exists, proven := false, false
-	err := q.query(ctx, b.sql.lockIDs, args{"ids": b.listIDs(rec.Key.ID)}, func(scan Scan) error {
+	err := q.query(ctx, lock, args{"ids": b.listIDs(rec.Key.ID)}, func(scan Scan) error {
 		var (
 			app  string
 			hash []byte
@@ -98,7 +106,7 @@ func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record,
 	})
 	switch {
 	case err != nil:
-		return err
+		return b.passedOver(lock, err)
 	case !proven:
 		return sessionstore.ErrNotFound
 	case exists:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
@@ -37,22 +38,57 @@ func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*ses
 // deleteSelected deletes the sessions among ids of which a live record matches, those
 // that others have locked last.
 func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
-	del := func(some []sessionstore.ID) error {
-		records, err := b.deleteIDs(ctx, b.sql.lockFreeIDs, some, matches)
+	del := func(ctx context.Context, lock *statement, some []sessionstore.ID) error {
+		records, err := b.deleteIDs(ctx, lock, some, matches)
 		if err == nil {
 			removed = append(removed, records...)
 		}
 		return err
 	}
-	var locked []sessionstore.ID
-	for batch := range slices.Chunk(ids, deleteIDs) {
-		passed, err := unlocked(batch, del)
-		if err != nil {
-			return removed, err
+	// free deletes those among ids that nobody has locked, and returns the others.
+	free := func(ctx context.Context, ids []sessionstore.ID) (locked []sessionstore.ID, err error) {
+		for batch := range slices.Chunk(ids, deleteIDs) {
+			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
+			passed, err := unlocked(own, batch, func(ctx context.Context, some []sessionstore.ID) error {
+				return del(ctx, b.sql.lockFreeIDs, some)
+			})
+			cancel()
+			locked = append(locked, passed...)
+			if err != nil {
+				return locked, err
+			}
 		}
-		locked = append(locked, passed...)
+		return locked, nil
 	}
-	err = retryLocked(ctx, b, locked, del)
+	locked, err := free(ctx, ids)
+	if err != nil || len(locked) == 0 {
+		return removed, err
+	}
+	err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+		if locked, err = free(ctx, locked); err != nil || len(locked) == 0 {
+			return err
+		}
+		if len(locked) <= maxWaiting && b.mayWait() {
+			// Each for its part of the time: one may be locked for longer than that.
+			defer b.waited()
+			deadline, _ := ctx.Deadline()
+			id := locked[0]
+			own, cancel := context.WithTimeout(waiting(ctx), time.Until(deadline)/time.Duration(len(locked)))
+			defer cancel()
+			switch err := del(own, b.sql.lockIDs, []sessionstore.ID{id}); {
+			case err == nil:
+				locked = locked[1:]
+			case own.Err() != nil:
+				locked = append(locked[1:], id)
+			default:
+				return err
+			}
+		}
+		if len(locked) > 0 {
+			return errPassedOver
+		}
+		return nil
+	})
 	return removed, err
 }
 

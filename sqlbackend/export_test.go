@@ -10,7 +10,7 @@ import (
 
 // UpdateAlone is Update without company, for comparison.
 func (b *Backend) UpdateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
-	return b.updateAlone(ctx, rec, cond)
+	return b.updateAlone(ctx, rec, cond, b.sql.lockIDs)
 }
 
 // LoadAlone is Load without company, for comparison.
@@ -53,7 +53,7 @@ func (b *Backend) UpdateTogether(ctx context.Context, recs []*sessionstore.Recor
 
 // CreateAlone is Create without company, for comparison.
 func (b *Backend) CreateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (time.Time, error) {
-	created, err := b.createAlone(ctx, rec, cond)
+	created, err := b.createAlone(ctx, rec, cond, b.sql.lockIDs)
 	return fromMicros(created), err
 }
 

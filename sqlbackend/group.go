@@ -68,7 +68,7 @@ type groupable interface {
 //	 │ context ends, or timeout                 │ is taken along              │
 //	 ▼                                          ▼                             │
 //	gives up: nothing happened                travels ────────────────────────┘
-//	                                            │ context ends
+//	                                            │ context ends, and it may leave
 //	                                            ▼
 //	                                          gives up: outcome unknown
 type grouper[T groupable] struct {
@@ -76,6 +76,9 @@ type grouper[T groupable] struct {
 	timeout time.Duration // of waiting, and of a flight
 	// run does what the calls ask for and puts the results into them.
 	run func(ctx context.Context, calls []T)
+	// stay says that callers whose context ends stay until their flight is over, since
+	// nobody else looks after their results.
+	stay bool
 
 	groups, members atomic.Int64
 
@@ -108,13 +111,6 @@ func (f *flight) leave() {
 	if f.aboard.Add(-1) == 0 {
 		f.cancel()
 	}
-}
-
-// delayed reports whether a flight takes so long that others have set out beside it.
-func (g *grouper[T]) delayed() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.overtaken > 0
 }
 
 // A GroupCount says how many groups ran, and how many calls travelled in them.
@@ -209,6 +205,10 @@ func (g *grouper[T]) removeLocked(p *passenger[T]) {
 
 // travel waits for the end of the flight, which has a timeout of its own.
 func (g *grouper[T]) travel(ctx context.Context, p *passenger[T], f *flight) error {
+	if g.stay {
+		<-p.wake
+		return p.err
+	}
 	select {
 	case <-p.wake:
 		return p.err

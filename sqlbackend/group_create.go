@@ -29,7 +29,7 @@ func (c *creation) keep() {
 // createGroup creates sessions under different IDs.
 func (b *Backend) createGroup(ctx context.Context, creations []*creation) {
 	if c := creations[0]; len(creations) == 1 {
-		c.created, c.err = b.createAlone(ctx, c.rec, sessionstore.Condition{})
+		c.created, c.err = b.createAlone(ctx, c.rec, sessionstore.Condition{}, nil)
 		return
 	}
 	// In this order, everybody takes the mutexes of IDs.

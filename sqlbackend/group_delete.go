@@ -11,7 +11,6 @@ import (
 // A deletion is a Delete of one session, which may travel with others.
 type deletion struct {
 	id      sessionstore.ID
-	late    bool // passed over before
 	removed []*sessionstore.Record
 	err     error
 }
@@ -23,16 +22,22 @@ func (d *deletion) fail(err error)        { d.removed, d.err = nil, err }
 
 func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessionstore.Record, error) {
 	d := &deletion{id: id}
-	del := func(ctx context.Context) error {
+	travel := func(ctx context.Context) error {
 		if err := b.deletes.do(ctx, d); err != nil {
 			return err
 		}
-		d.late = true
 		return d.err
 	}
-	err := del(ctx)
+	err := travel(ctx)
 	if errors.Is(err, errPassedOver) {
-		err = b.whileLocked(ctx, del)
+		err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+			if !b.mayWait() {
+				return travel(ctx)
+			}
+			defer b.waited()
+			d.removed, err = b.deleteWhole(waiting(ctx), b.sql.lockIDs, []sessionstore.ID{id})
+			return err
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -44,8 +49,9 @@ func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessions
 func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 	slices.SortFunc(deletions, func(x, y *deletion) int { return compareIDs(x.id, y.id) })
 	lock := b.sql.lockFreeIDs
-	if len(deletions) == 1 && mayWait(deletions[0].late, &b.deletes) {
-		lock = b.sql.lockIDs
+	if len(deletions) == 1 && b.mayWait() {
+		defer b.waited()
+		ctx, lock = waiting(ctx), b.sql.lockIDs
 	}
 	together(ctx, deletions, func(some []*deletion) error {
 		ids := make([]sessionstore.ID, len(some))

@@ -35,8 +35,14 @@ func (s *save) keep() {
 // saveGroup stores saves of different records. One that cannot be stored fails alone.
 func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 	locks := b.sql.updateMany != nil || b.sql.lockMany != nil
-	if s := saves[0]; len(saves) == 1 && (!locks || mayWait(s.late, &b.saves)) {
-		s.err = b.updateAlone(ctx, s.rec, s.cond)
+	switch s := saves[0]; {
+	case len(saves) > 1:
+	case !locks:
+		s.err = b.updateAlone(ctx, s.rec, s.cond, b.sql.lockIDs)
+		return
+	case !s.late && b.mayWait(): // the cheaper statement; usually there is nothing to wait for
+		defer b.waited()
+		s.err = b.updateAlone(waiting(ctx), s.rec, s.cond, b.sql.lockIDs)
 		return
 	}
 	slices.SortFunc(saves, func(x, y *save) int { return compareKeys(x.rec.Key, y.rec.Key) })

@@ -12,19 +12,52 @@ import (
 // that somebody keeps locked would fail what is to happen to the others, and it would
 // keep those locked that it has come to already: on MySQL for long after its caller has
 // given up, since the server does not notice while it waits (innodb_lock_wait_timeout,
-// 50 s). What was passed over is tried again after a while, by callers who wait for their
-// turn and hold no connection. Only a call that met no other may wait in the database,
-// for its own session, and not many of these at a time.
+// 50 s). What was passed over is tried again after a while, and holds no connection
+// meanwhile.
+//
+// But whoever only tries may try in vain for ever: the database hands a row on to those
+// that wait for it, and a session may be saved all the time. A logout must come to its
+// turn. So a call that concerns one session may wait in the database, if few others do.
+
+// maxWaiting is how many calls may wait in the database for rows that others have
+// locked, so that there are connections left for other work.
+const maxWaiting = 3
 
 // errPassedOver is what becomes of something that concerns a row which somebody has
 // locked, because it does not wait. Saves also hear it if they conflict: a group cannot
 // tell.
 var errPassedOver = errors.New("sqlbackend: passed over because others have locked it")
 
-// mayWait reports whether a call that travels alone may wait in the database. That is
-// the cheaper statement, and usually there is nothing to wait for; but if a few did wait,
-// they would take all the flights that there may be.
-func mayWait[T groupable](late bool, g *grouper[T]) bool { return !late && !g.delayed() }
+// mayWait reports whether the caller may wait in the database, for the rows of one session.
+// Then it must call waited afterwards.
+func (b *Backend) mayWait() bool {
+	select {
+	case b.waiting <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (b *Backend) waited() { <-b.waiting }
+
+// waitKey marks the context of a call that waits for locked rows: that it waited in vain
+// says nothing about the database.
+type waitKey struct{}
+
+func waiting(ctx context.Context) context.Context { return context.WithValue(ctx, waitKey{}, true) }
+
+// inTurn has do lock the rows of one session with the statement that it is given. Do
+// waits for them, if few others wait, and is else repeated until they are free.
+func (b *Backend) inTurn(ctx context.Context, do func(ctx context.Context, lock *statement) error) error {
+	return b.whileLocked(ctx, func(ctx context.Context) error {
+		if !b.mayWait() {
+			return do(ctx, b.sql.lockFreeIDs)
+		}
+		defer b.waited()
+		return do(waiting(ctx), b.sql.lockIDs)
+	})
+}
 
 // passedOver turns the error of a statement that met a lock and does not wait into
 // errPassedOver, so that the statement is not repeated.
@@ -37,8 +70,8 @@ func (b *Backend) passedOver(st *statement, err error) error {
 
 // unlocked has do do something with items, all at once, and in halves where it fails with
 // errPassedOver. It returns those that are locked.
-func unlocked[T any](items []T, do func([]T) error) (locked []T, err error) {
-	err = do(items)
+func unlocked[T any](ctx context.Context, items []T, do func(context.Context, []T) error) (locked []T, err error) {
+	err = do(ctx, items)
 	if !errors.Is(err, errPassedOver) {
 		return nil, err
 	}
@@ -47,26 +80,13 @@ func unlocked[T any](items []T, do func([]T) error) (locked []T, err error) {
 	}
 	half := len(items) / 2
 	for _, some := range [][]T{items[:half], items[half:]} {
-		passed, err := unlocked(some, do)
+		passed, err := unlocked(ctx, some, do)
 		locked = append(locked, passed...)
 		if err != nil {
 			return locked, err
 		}
 	}
 	return locked, nil
-}
-
-// retryLocked has do do something with items that were locked, until none is any more.
-func retryLocked[T any](ctx context.Context, b *Backend, items []T, do func([]T) error) error {
-	if len(items) == 0 {
-		return nil
-	}
-	return b.whileLocked(ctx, func(context.Context) (err error) {
-		if items, err = unlocked(items, do); err == nil && len(items) > 0 {
-			err = errPassedOver
-		}
-		return err
-	})
 }
 
 // whileLocked repeats do, with pauses, while it returns errPassedOver, for as long as a

@@ -13,6 +13,10 @@ const (
 	// in each other's way one is through after each round.
 	maxAttempts = 12
 
+	// maxLosses is after how many connections that are lost in mid-transaction its
+	// statements are to blame.
+	maxLosses = 2
+
 	// firstWait is the longest wait before the first retry; it doubles up to
 	// longestWait. Transactions here take a millisecond or two.
 	firstWait   = 4 * time.Millisecond
@@ -30,13 +34,19 @@ func (b *Backend) retry(ctx context.Context, do func(context.Context) error) err
 	inner, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	var last error
-	wait := firstWait
+	wait, losses := firstWait, 0
 	for attempt := 1; ; attempt++ {
 		c, err := b.breaker.admit()
 		if err == nil {
 			var class Class
 			class, err = b.try(inner, c, do)
 			last = following(last, err)
+			if isLost(err) {
+				if losses++; losses == maxLosses {
+					return last
+				}
+				class = Retryable
+			}
 			// A trial is not repeated: others are to follow, each holding its request shortly.
 			if !again(class, last, attempt) || class == Refused && c.trial && attempt == 1 {
 				return last
@@ -75,9 +85,11 @@ func (b *Backend) try(ctx context.Context, c call, do func(context.Context) erro
 	switch {
 	case ctx.Err() != nil && err != nil:
 		// A caller who gave up, or whose time was short, says nothing about the database.
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(start) >= b.timeout/2 {
+		waits := ctx.Value(waitKey{}) != nil
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(start) >= b.timeout/2 && !waits {
 			v = failed
 		}
+	case isLost(err): // of the database's doing, or of the unit's
 	case class == Refused || class == Unreachable:
 		v = failed
 	default:
@@ -109,6 +121,19 @@ func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
 
 // Unwrap returns what the driver answered.
 func (e *CommitError) Unwrap() error { return e.Err }
+
+// A LostError is what [DB].InTx returns if the connection is lost in mid-transaction,
+// before COMMIT: nothing has happened. The database may have been shut down, or have hung
+// up on a statement.
+type LostError struct{ Err error }
+
+// Error implements error.
+func (e *LostError) Error() string { return "connection lost in mid-transaction: " + e.Err.Error() }
+
+func isLost(err error) bool {
+	_, ok := errors.AsType[*LostError](err)
+	return ok
+}
 
 // A ConnectError is what a [DB] returns if it got no connection: nothing was executed.
 type ConnectError struct{ Err error }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,20 +12,50 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
+// maxRefusals bounds the statements of a Touch, for every 256 sessions, that meet locks:
+// beside one that keeps the whole table locked there would be thousands.
+const maxRefusals = 256
+
 // Touch implements [sessionstore.Backend], a statement for every 256 sessions, and more
 // if some are locked. These come last. On an error, the others may have been touched.
 func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error {
-	touch := func(some []sessionstore.Touch) error { return b.touchRows(ctx, some) }
-	var locked []sessionstore.Touch
-	for batch := range slices.Chunk(latest(touches), batchRows) {
-		passed, err := unlocked(batch, touch)
-		if err != nil {
-			return fmt.Errorf("touch %d sessions: %w", len(batch), err)
+	due := latest(touches)
+	refusals, most := 0, maxRefusals*(1+len(due)/batchRows)
+	touch := func(ctx context.Context, some []sessionstore.Touch) error {
+		err := b.touchRows(ctx, some)
+		if errors.Is(err, errPassedOver) {
+			if refusals++; refusals > most {
+				return errors.New("others keep too many of them locked")
+			}
 		}
-		locked = append(locked, passed...)
+		return err
 	}
-	if err := retryLocked(ctx, b, locked, touch); err != nil {
-		return fmt.Errorf("touch %d locked sessions: %w", len(locked), err)
+	all := func(ctx context.Context) error {
+		var locked []sessionstore.Touch
+		for batch := range slices.Chunk(due, batchRows) {
+			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
+			passed, err := unlocked(own, batch, touch)
+			cancel()
+			if err != nil {
+				return fmt.Errorf("touch %d sessions: %w", len(batch), err)
+			}
+			locked = append(locked, passed...)
+		}
+		due = locked
+		return nil
+	}
+	if err := all(ctx); err != nil || len(due) == 0 {
+		return err
+	}
+	err := b.whileLocked(ctx, func(ctx context.Context) error {
+		err := all(ctx)
+		if err == nil && len(due) > 0 {
+			err = errPassedOver
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("touch %d locked sessions: %w", len(due), err)
 	}
 	return nil
 }

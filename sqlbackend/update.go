@@ -20,7 +20,9 @@ func (b *Backend) Update(ctx context.Context, rec *sessionstore.Record, cond ses
 
 func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
 	if rec.SecretHash != cond.SecretHash || b.limits(rec, cond) {
-		return b.updateAlone(ctx, rec, cond)
+		return b.inTurn(ctx, func(ctx context.Context, lock *statement) error {
+			return b.updateAlone(ctx, rec, cond, lock)
+		})
 	}
 	s := &save{rec: rec, cond: cond}
 	if err := b.saves.do(ctx, s); err != nil {
@@ -32,10 +34,15 @@ func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond ses
 	return s.err
 }
 
+// lateBytes bounds the data of saves that were passed over and are sent again, perhaps in
+// vain, so that they do not slow down the others.
+const lateBytes = 1 << 20
+
 // updateLate is for a save that a group has passed over. A load waits for nobody and
 // tells whether it conflicts.
 func (b *Backend) updateLate(ctx context.Context, s *save) error {
 	s.late = true
+	size := int64(s.size())
 	return b.whileLocked(ctx, func(ctx context.Context) error {
 		found, err := b.load(ctx, s.rec.Key, s.cond.Version)
 		if err != nil {
@@ -44,6 +51,10 @@ func (b *Backend) updateLate(ctx context.Context, s *save) error {
 		if found == nil || found.Key != s.rec.Key || found.Version != s.cond.Version || found.SecretHash != s.cond.SecretHash {
 			return sessionstore.ErrConflict
 		}
+		defer b.late.Add(-size)
+		if n := b.late.Add(size); n > lateBytes && n > size { // a large one goes alone
+			return errPassedOver
+		}
 		if err := b.saves.do(ctx, s); err != nil {
 			return err
 		}
@@ -51,7 +62,9 @@ func (b *Backend) updateLate(ctx context.Context, s *save) error {
 	})
 }
 
-func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+// updateAlone is an Update that travels with no other. It locks rows with lock, where it
+// has to.
+func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition, lock *statement) error {
 	a, err := b.updateArgs(rec, cond)
 	if err != nil {
 		return err
@@ -64,11 +77,11 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 	}
 
 	write := func(ctx context.Context, q session) (err error) {
-		if renews {
+		if renews || lock.noWait {
 			// Waits for a session that is just joining, so that it is renewed too.
-			err := q.query(ctx, b.sql.lockIDs, args{"ids": b.listIDs(rec.Key.ID)}, skipRow)
+			err := q.query(ctx, lock, args{"ids": b.listIDs(rec.Key.ID)}, skipRow)
 			if err != nil {
-				return err
+				return b.passedOver(lock, err)
 			}
 		}
 		// P3: no row, no write. The version always changes, so a row that matches is

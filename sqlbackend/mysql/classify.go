@@ -47,6 +47,13 @@ func Classify(err error) sqlbackend.Class {
 	return sqlbackend.Other
 }
 
+// isPacketTooLarge reports that the server refuses a packet. It closes the connection after
+// that, since it has not read the packet.
+func isPacketTooLarge(err error) bool {
+	myErr, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && myErr.Number == 1153 // ER_NET_PACKET_TOO_LARGE
+}
+
 func classifyConnection(err error) sqlbackend.Class {
 	_, connecting := errors.AsType[*sqlbackend.ConnectError](err)
 	_, network := errors.AsType[net.Error](err)

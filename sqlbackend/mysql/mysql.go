@@ -92,6 +92,7 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		Commit: "COMMIT AND NO CHAIN NO RELEASE", Rollback: "ROLLBACK AND NO CHAIN NO RELEASE",
 		Lock: lock, Unlock: unlock,
 		Refused: func(err error) bool { return Classify(err) == sqlbackend.Refused },
+		Closing: isPacketTooLarge,
 	}, &sqlbackend.Dialect{
 		Name:         migrations.MySQL,
 		Snippets:     snippets,

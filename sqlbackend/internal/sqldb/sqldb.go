@@ -34,6 +34,10 @@ type DB struct {
 	// leads to the wrong server. Nil where no server is.
 	Refused func(error) bool
 
+	// Closing reports that the server closes a connection after it has answered with an
+	// error. Nil where it keeps them all.
+	Closing func(error) bool
+
 	epoch atomic.Int64 // counts the servers that refused
 }
 
@@ -90,7 +94,7 @@ func (d *DB) lend(ctx context.Context, do func(*sql.Conn) (sent bool, err error)
 	if err != nil && d.Refused != nil && d.Refused(err) && d.epoch.CompareAndSwap(epoch, epoch+1) {
 		d.leave(ctx)
 	}
-	if d.epoch.Load() != epoch {
+	if d.epoch.Load() != epoch || err != nil && d.Closing != nil && d.Closing(err) {
 		discard(conn)
 	}
 	return sent, err
@@ -150,7 +154,9 @@ func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Qu
 			return false, err
 		}
 	}
-	if err := do(querier{conn}); err != nil {
+	if err := do(querier{conn}); errors.Is(err, driver.ErrBadConn) {
+		return true, &sqlbackend.LostError{Err: err}
+	} else if err != nil {
 		return true, err
 	}
 	if _, err = conn.ExecContext(ctx, cmp.Or(d.Commit, "COMMIT")); err != nil {
