@@ -72,6 +72,7 @@ type Backend struct {
 	breaker breaker
 
 	sweepPosition sweepPosition
+	snapshots     snapshots
 }
 
 var (

@@ -1,0 +1,244 @@
+package sqlbackend_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/holdfast-sessions/holdfast/internal/dbtest"
+	"github.com/holdfast-sessions/holdfast/sessionstore"
+	"github.com/holdfast-sessions/holdfast/sqlbackend"
+	"github.com/holdfast-sessions/holdfast/sqlbackend/mysql"
+	"github.com/holdfast-sessions/holdfast/sqlbackend/postgres"
+)
+
+// hammer saves a session through each of nodes again and again, until it has ended or stop
+// is called, which waits.
+func hammer(nodes []groupBackend, rec *sessionstore.Record) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, node := range nodes {
+		wg.Go(func() {
+			for version := sessionstore.Version(1); ctx.Err() == nil; {
+				cond := sessionstore.Condition{Version: version, SecretHash: rec.SecretHash, Announce: true}
+				if node.Update(context.Background(), rec, cond) == nil {
+					version++
+					continue
+				}
+				found, err := node.Load(context.Background(), rec.Key, version)
+				if errors.Is(err, sessionstore.ErrNotFound) {
+					return
+				}
+				if found != nil {
+					version = found.Version
+				}
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// A session that is saved all the time, through several nodes, ends when it is told to.
+func TestALogoutComesToItsTurn(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		var nodes []groupBackend
+		for range 6 {
+			nodes = append(nodes, db.open(t).(groupBackend))
+		}
+		others, stop := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		for range 4 { // so that logouts travel together
+			wg.Go(func() {
+				for others.Err() == nil {
+					rec := newRecord(newID(), "shop", "")
+					if _, err := b.Create(context.Background(), rec, sessionstore.Condition{}); err != nil {
+						t.Error(err)
+					}
+					if _, err := b.Delete(context.Background(), sessionstore.Selector{ID: rec.Key.ID}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for i := range 6 {
+			rec := newRecord(newID(), "shop", "mallory")
+			create(t, b, rec, sessionstore.Condition{})
+			sel := sessionstore.Selector{ID: rec.Key.ID}
+			if i%2 == 0 {
+				sel = sessionstore.Selector{Principal: "mallory"}
+			}
+			stopSaving := hammer(nodes, rec)
+			<-time.After(50 * time.Millisecond)
+			start := time.Now()
+			removed, err := b.Delete(t.Context(), sel)
+			if err != nil || len(removed) != 1 {
+				t.Errorf("%+v: removed %d after %s: %v", sel, len(removed), time.Since(start), err)
+			}
+			if took := time.Since(start); took > 3*time.Second { // without a turn, it is chance
+				t.Errorf("%+v: took %s", sel, took)
+			}
+			stopSaving()
+		}
+		stop()
+		wg.Wait()
+	})
+}
+
+// withConnections opens a backend whose pool has n connections.
+func withConnections(t *testing.T, name string, n int) (database, *sqlbackend.Backend) {
+	if name == "PostgreSQL" {
+		db := databases[name](t)
+		b, err := postgres.New(t.Context(), dbtest.Pool(t, db.url, func(c *pgxpool.Config) { c.MaxConns = int32(n) }), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db, b.Backend
+	}
+	dsn := dbtest.MigratedMySQL(t)
+	if name == "MariaDB" {
+		dsn = dbtest.MigratedMariaDB(t)
+	}
+	pool := dbtest.OpenMySQL(t, dsn)
+	pool.SetMaxOpenConns(n)
+	b, err := mysql.New(t.Context(), pool, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mysqlDatabase(t, name, dsn), b
+}
+
+// Logins to sessions that somebody keeps locked leave others their connections, and say
+// nothing about the database.
+func TestLoginsToLockedSessionsHoldUpNobody(t *testing.T) {
+	for _, name := range []string{"PostgreSQL", "MySQL", "MariaDB"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, b := withConnections(t, name, 4)
+			recs := createMany(t, b, "")
+			var ids []sessionstore.ID
+			for _, r := range recs[:8] {
+				ids = append(ids, r.Key.ID)
+			}
+			defer keepLocked(t, db, ids...)()
+			var wg sync.WaitGroup
+			for _, r := range recs[:8] {
+				wg.Go(func() {
+					renewed := *r
+					renewed.SecretHash, renewed.Principal = newHash(), "ann"
+					err := b.Update(t.Context(), &renewed, sessionstore.Condition{Version: 1, SecretHash: r.SecretHash})
+					if !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("login to a locked session: %v", err)
+					}
+				})
+			}
+			over := make(chan struct{})
+			go func() { wg.Wait(); close(over) }()
+			for waiting := true; waiting; {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				if _, err := b.Load(ctx, recs[20].Key, 0); err != nil {
+					t.Errorf("load of a free session: %v", err)
+				}
+				cancel()
+				select {
+				case <-over:
+					waiting = false
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+			if a := b.Availability(); a.Opened > 0 {
+				t.Errorf("the breaker opened: %+v", a)
+			}
+		})
+	}
+}
+
+// Whoever gives up a logout that is in flight with others hears what it has removed (P11).
+func TestALogoutInFlightIsNotGivenUp_P11(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		recs := createMany(t, b, "")[:3]
+		hold := holdUpEvents(t, db)
+		removed := make([]int, len(recs))
+		var wg sync.WaitGroup
+		for i, rec := range recs {
+			wg.Go(func() {
+				// The first is alone in flight, the others travel together after 50 ms.
+				ctx, cancel := context.WithTimeout(context.Background(), []time.Duration{4, 4, 1}[i]*time.Second)
+				defer cancel()
+				records, err := b.Delete(ctx, sessionstore.Selector{ID: rec.Key.ID})
+				if removed[i] = len(records); err != nil {
+					t.Errorf("logout %d: %v", i, err)
+				}
+			})
+			<-time.After(10 * time.Millisecond)
+		}
+		<-time.After(1500 * time.Millisecond)
+		if err := hold.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		for i, n := range removed {
+			if n != 1 {
+				t.Errorf("logout %d returned %d records, want 1", i, n)
+			}
+		}
+	})
+}
+
+// A table that somebody keeps locked costs no call more than its time, and a principal's
+// sessions end in transactions of bounded size although all were locked.
+func TestLockedTables(t *testing.T) {
+	db := databases["PostgreSQL"](t)
+	b, err := postgres.New(t.Context(), dbtest.Pool(t, db.url, func(c *pgxpool.Config) {
+		c.ConnConfig.RuntimeParams["lock_timeout"] = "300ms"
+	}), &postgres.Config{StatementTimeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var touches []sessionstore.Touch
+	for range 4 {
+		for _, r := range createMany(t, b, "ann") {
+			touches = append(touches, sessionstore.Touch{Key: r.Key})
+		}
+	}
+	tx, err := db.raw.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("LOCK TABLE holdfast_sessions IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	err = b.Touch(t.Context(), touches)
+	if took := time.Since(start); err == nil || took > 5*time.Second {
+		t.Errorf("touches took %s: %v", took, err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+
+	if tx, err = db.raw.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.Exec("SELECT 1 FROM holdfast_sessions FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() { tx.Rollback() })
+	if removed, err := b.Delete(t.Context(), sessionstore.Selector{Principal: "ann"}); err != nil || len(removed) != len(touches) {
+		t.Errorf("removed %d of %d: %v", len(removed), len(touches), err)
+	}
+	var most int
+	if err := db.raw.QueryRow("SELECT max(n) FROM (SELECT count(*) AS n FROM holdfast_events GROUP BY xid) AS x").Scan(&most); err != nil {
+		t.Fatal(err)
+	}
+	if most > 32 {
+		t.Errorf("one transaction ended %d sessions, want 32 at most", most)
+	}
+}
