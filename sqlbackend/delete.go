@@ -2,6 +2,7 @@ package sqlbackend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,8 +39,8 @@ func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*ses
 // deleteSelected deletes the sessions among ids of which a live record matches, those
 // that others have locked last.
 func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
-	del := func(ctx context.Context, lock *statement, some []sessionstore.ID) error {
-		records, err := b.deleteIDs(ctx, lock, some, matches)
+	del := func(ctx context.Context, l locking, some []sessionstore.ID) error {
+		records, err := b.deleteIDs(ctx, l, some, matches)
 		if err == nil {
 			removed = append(removed, records...)
 		}
@@ -50,7 +51,7 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 		for batch := range slices.Chunk(ids, deleteIDs) {
 			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
 			passed, err := unlocked(own, batch, func(ctx context.Context, some []sessionstore.ID) error {
-				return del(ctx, b.sql.lockFreeIDs, some)
+				return del(ctx, locking{by: b.sql.lockFreeIDs}, some)
 			})
 			cancel()
 			locked = append(locked, passed...)
@@ -72,15 +73,12 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 			// Each for its part of the time: one may be locked for longer than that.
 			defer b.waited()
 			deadline, _ := ctx.Deadline()
-			id := locked[0]
-			own, cancel := context.WithTimeout(waiting(ctx), time.Until(deadline)/time.Duration(len(locked)))
-			defer cancel()
-			switch err := del(own, b.sql.lockIDs, []sessionstore.ID{id}); {
-			case err == nil:
-				locked = locked[1:]
-			case own.Err() != nil:
-				locked = append(locked[1:], id)
-			default:
+			wait, id := time.Until(deadline)/time.Duration(len(locked)), locked[0]
+			err := del(waiting(ctx), locking{b.sql.lockIDs, wait}, []sessionstore.ID{id})
+			switch locked = locked[1:]; {
+			case errors.Is(err, errPassedOver):
+				locked = append(locked, id)
+			case err != nil:
 				return err
 			}
 		}
@@ -120,16 +118,22 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 	return slices.Compact(ids), nil
 }
 
+// A locking is how rows are locked.
+type locking struct {
+	by   *statement
+	wait time.Duration // the longest that by may take until they count as passed over, 0 if there is none
+}
+
 // deleteIDs deletes the sessions among ids of which a live record matches, in one
 // transaction. Beside an error it returns nothing that counts.
-func (b *Backend) deleteIDs(ctx context.Context, lock *statement, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
+func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
 	err = b.inTx(ctx, nil, func(ctx context.Context, q session) error {
 		removed = nil
 		// Waits for sessions that are just joining, so that the next statement sees
 		// them. Joins that come later wait for us, and find no proof (P3).
 		a := args{"ids": b.listIDs(ids...)}
-		if err := q.query(ctx, lock, a, skipRow); err != nil {
-			return b.passedOver(lock, err)
+		if err := b.lock(ctx, q, lock, a); err != nil {
+			return err
 		}
 		var records []*sessionstore.Record
 		matched := make(map[sessionstore.ID]bool)
@@ -160,6 +164,20 @@ func (b *Backend) deleteIDs(ctx context.Context, lock *statement, ids []sessions
 		return b.storeEvents(ctx, q, events)
 	})
 	return removed, err
+}
+
+// lock locks the sessions of a.
+func (b *Backend) lock(ctx context.Context, q session, lock locking, a args) error {
+	own, cancel := ctx, context.CancelFunc(func() {})
+	if lock.wait > 0 {
+		own, cancel = context.WithTimeout(ctx, lock.wait)
+	}
+	defer cancel()
+	err := q.query(own, lock.by, a, skipRow)
+	if err != nil && own.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %v", errPassedOver, err)
+	}
+	return b.passedOver(lock.by, err)
 }
 
 // deleteRows deletes rows that the transaction has locked.

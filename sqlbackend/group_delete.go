@@ -76,7 +76,7 @@ func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 // deleteWhole deletes all live records under ids.
 func (b *Backend) deleteWhole(ctx context.Context, lock *statement, ids []sessionstore.ID) (removed []*sessionstore.Record, err error) {
 	if b.sql.deleteIDs == nil {
-		return b.deleteIDs(ctx, lock, ids, func(*sessionstore.Record) bool { return true })
+		return b.deleteIDs(ctx, locking{by: lock}, ids, func(*sessionstore.Record) bool { return true })
 	}
 	err = b.atOnce(ctx, nil, []*statement{lock, b.sql.deleteIDs}, args{"ids": b.listIDs(ids...)},
 		func() { removed = nil },

@@ -19,6 +19,9 @@
 // Transactions are READ COMMITTED, so binary logs must have binlog_format=ROW, the
 // default, or MIXED.
 //
+// A session's data must fit into max_allowed_packet, which is 64 MB, or 16 MB on MariaDB,
+// unless somebody has made it smaller. The server hangs up on a save that does not, which fails.
+//
 // # Several servers
 //
 // A [Connector] follows a primary that changes, or the nodes of a Galera cluster. A
