@@ -28,7 +28,7 @@ type Event struct {
 // These writes store events, in their own transaction: Delete, one for each ID it
 // removes; renewals, one for each record under the ID; and an Update with
 // [Condition.Announce], one for its record. Expiries store none: every node knows
-// its copies' deadlines, and hears of those that were changed.
+// its copies' deadlines. Managers have changed timeouts announced.
 type EventSource interface {
 	// Events returns the events that were committed since the call that returned
 	// after, and where to go on. It may return events that were returned before,
