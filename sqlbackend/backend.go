@@ -72,7 +72,6 @@ type Backend struct {
 	breaker breaker
 
 	sweepPosition sweepPosition
-	snapshots     snapshots
 }
 
 var (

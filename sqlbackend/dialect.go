@@ -39,10 +39,6 @@ type Dialect struct {
 	// out one after the other: a run of them without a gap has nothing outstanding.
 	Consecutive bool
 
-	// Snapshots says that cursors stand for snapshots, of which Events answers the one it
-	// has read, and is given that as @seen whose cursor is to be gone on from.
-	Snapshots bool
-
 	// Classify tells what a driver's error, which is not nil, means.
 	Classify func(error) Class
 
@@ -217,16 +213,14 @@ type Statements struct {
 	StoreEvents string
 
 	// Events answers at least one row: a cursor, the last cursor that this database
-	// can have answered so far, the snapshot, and one of at most @limit events, in order
-	// of position and seq: position, seq, id, app and version, or NULLs if there is none.
-	// These are the events at the position @position or behind it, and at that position
-	// only those behind @seq, which is 0 or more; with Snapshots, of these only the ones
-	// that were not visible in @seen.
+	// can have answered so far, and one of at most @limit events, in order of position
+	// and seq: position, seq, id, app and version, or NULLs if there is none. These
+	// are the events at the position @position or behind it, and at that position
+	// only those behind @seq, which is 0 or more.
 	//
 	// The cursor is a position such that all events before it, of transactions that
 	// have committed or ever will, were visible to the statement; it is not 0. Where
-	// this cannot be known, nothing is under way that began more than @window ago. With
-	// Snapshots, cursors need only grow, and the snapshot is a text, else ''.
+	// this cannot be known, nothing is under way that began more than @window ago.
 	Events string
 
 	// PruneEvents removes, of the @limit events with the smallest seq, those that

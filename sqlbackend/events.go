@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -42,28 +41,22 @@ func (b *Backend) Events(ctx context.Context, after sessionstore.Cursor) ([]sess
 
 func (b *Backend) events(ctx context.Context, after int64) (events []sessionstore.Event, next int64, err error) {
 	if after == 0 {
-		page, err := b.eventPage(ctx, nothingSeen, math.MaxInt64, 0)
-		b.snapshots.add(page.cursor, page.snapshot)
+		page, err := b.eventPage(ctx, math.MaxInt64, 0)
 		if err == nil && b.dialect.Consecutive { // go as far as there is no gap, once
 			_, page.cursor, err = b.events(ctx, page.cursor)
 		}
 		return nil, page.cursor, err
 	}
-	seen, position := b.snapshots.of(after), after
-	if b.dialect.Snapshots {
-		position = 0
-	}
-	page, err := b.eventPage(ctx, seen, position, 0)
+	page, err := b.eventPage(ctx, after, 0)
 	if err == nil && page.last < after {
 		// Cursors only grow: this is not the database that returned it.
-		after, seen = 0, nothingSeen
-		page, err = b.eventPage(ctx, seen, after, 0)
+		after = 0
+		page, err = b.eventPage(ctx, after, 0)
 	}
 	// From the first statement: what the later ones see may have been committed while
 	// they ran, beside what they do not see.
 	next = max(after, page.cursor)
-	b.snapshots.add(next, page.snapshot)
-	for ; err == nil; page, err = b.eventPage(ctx, seen, page.position, page.events[eventPage-1].Seq) {
+	for ; err == nil; page, err = b.eventPage(ctx, page.position, page.events[eventPage-1].Seq) {
 		events = append(events, page.events...)
 		if len(page.events) < eventPage {
 			break
@@ -85,13 +78,12 @@ func (b *Backend) events(ctx context.Context, after int64) (events []sessionstor
 // A page is what one statement answers.
 type page struct {
 	cursor, last int64
-	snapshot     string
 	position     int64 // of the last event
 	events       []sessionstore.Event
 }
 
-func (b *Backend) eventPage(ctx context.Context, seen string, position, seq int64) (p page, err error) {
-	a := args{"seen": seen, "position": position, "seq": seq, "limit": int64(eventPage), "window": eventWindow.Microseconds()}
+func (b *Backend) eventPage(ctx context.Context, position, seq int64) (p page, err error) {
+	a := args{"position": position, "seq": seq, "limit": int64(eventPage), "window": eventWindow.Microseconds()}
 	err = b.retry(ctx, func(ctx context.Context) error {
 		p = page{}
 		return session{b.db, &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
@@ -100,7 +92,7 @@ func (b *Backend) eventPage(ctx context.Context, seen string, position, seq int6
 				id                     *storedID
 				app                    *string
 			)
-			if err := scan(&p.cursor, &p.last, &p.snapshot, &position, &seq, &id, &app, &version); err != nil || seq == nil {
+			if err := scan(&p.cursor, &p.last, &position, &seq, &id, &app, &version); err != nil || seq == nil {
 				return err
 			}
 			p.position = *position
@@ -114,51 +106,6 @@ func (b *Backend) eventPage(ctx context.Context, seen string, position, seq int6
 		err = fmt.Errorf("the database has no cursor")
 	}
 	return p, err
-}
-
-// nothingSeen is a snapshot, in PostgreSQL's words, that has seen nothing.
-const nothingSeen = "1:1:"
-
-// snapshots are what the latest cursors stand for, on databases where they stand for
-// snapshots. A cursor is too small for one.
-type snapshots struct {
-	mu     sync.Mutex // guards latest
-	latest []cursorSnapshot
-}
-
-type cursorSnapshot struct {
-	cursor   int64
-	snapshot string
-}
-
-// rememberedSnapshots is how many there are. A feed goes on from its latest.
-const rememberedSnapshots = 16
-
-// of returns the cursor's snapshot, and nothingSeen if it is not known: then everything
-// is read again.
-func (s *snapshots) of(cursor int64) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.latest {
-		if l.cursor == cursor {
-			return l.snapshot
-		}
-	}
-	return nothingSeen
-}
-
-// add remembers a cursor's snapshot. Of several with one cursor it keeps the first,
-// which has seen least.
-func (s *snapshots) add(cursor int64, snapshot string) {
-	if snapshot == "" || s.of(cursor) != nothingSeen {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.latest) == rememberedSnapshots {
-		s.latest = slices.Delete(s.latest, 0, 1)
-	}
-	s.latest = append(s.latest, cursorSnapshot{cursor, snapshot})
 }
 
 // PruneEvents implements [sessionstore.EventSource], in short transactions. It takes

@@ -446,62 +446,6 @@ func TestACursorOfAnotherDatabase(t *testing.T) {
 	})
 }
 
-// A transaction that somebody keeps open has nothing read twice, and what it stores itself
-// is not missed.
-func TestEventsBesideALongTransaction(t *testing.T) {
-	db := databases["PostgreSQL"](t)
-	b, ctx := db.open(t), t.Context()
-	_, cursor, err := b.Events(ctx, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	long, err := db.raw.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer long.Rollback()
-	const insert = `INSERT INTO holdfast_events (id, app, version, at)
-		SELECT gen_random_uuid(), 'shop', 2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM generate_series(1, $1)`
-	if _, err := long.Exec(insert, 7); err != nil {
-		t.Fatal(err)
-	}
-	read := func(what string, want int) {
-		t.Helper()
-		events, next, err := b.Events(ctx, cursor)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(events) != want {
-			t.Errorf("%s: read %d events, want %d", what, len(events), want)
-		}
-		cursor = next
-	}
-	for range 3 {
-		if _, err := db.raw.Exec(insert, 5000); err != nil { // more than a page
-			t.Fatal(err)
-		}
-		read("beside it", 5000)
-		if _, err := db.raw.Exec(insert, 3); err != nil {
-			t.Fatal(err)
-		}
-		read("just after", 3)
-	}
-	if err := long.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.raw.Exec(insert, 1); err != nil {
-		t.Fatal(err)
-	}
-	read("its own", 8)
-	read("then", 0)
-
-	other := db.open(t) // does not know what the cursor stands for
-	events, _, err := other.Events(ctx, cursor)
-	if err != nil || len(events) != 3*5003+8 {
-		t.Errorf("a cursor of another's: %d events, %v, want all %d", len(events), err, 3*5003+8)
-	}
-}
-
 func TestReadingEventsHonoursTheContext(t *testing.T) {
 	onEachDatabase(t, func(t *testing.T, db database) {
 		b := db.open(t)

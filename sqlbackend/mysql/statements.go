@@ -205,7 +205,7 @@ SET s.expiry_slot = s.expires_at`,
 	// transaction that has ended since. PruneEvents leaves the last row, so that the
 	// last number is known.
 	Events: `
-SELECT n.settled + 1, n.newest + 1, '', e.seq, e.seq, e.id, e.app, e.version
+SELECT n.settled + 1, n.newest + 1, e.seq, e.seq, e.id, e.app, e.version
 FROM (
 	SELECT
 		COALESCE((SELECT o.seq FROM {events} AS o WHERE o.at <= {now} - @window ORDER BY o.at DESC, o.seq DESC LIMIT 1), 0) AS settled,

@@ -102,7 +102,6 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error)
 		Snippets:   snippets,
 		Statements: statements,
 		Arrays:     true,
-		Snapshots:  true,
 		Classify:   Classify,
 		ID:         func(id sessionstore.ID) any { return id.String() },
 		Text:       func(s string) any { return s },

@@ -271,26 +271,16 @@ INSERT INTO {events} (id, app, version, at)
 SELECT r.id, r.app, r.version, {now} FROM {listed_rows}
 {and_ring}`,
 
-	// A snapshot did not see what was stored by transactions that were under way then,
-	// or began later. (All behind pg_snapshot_xmin would be more: that stands still as
-	// long as any transaction that writes, in whichever database of the server.)
+	// What was stored by transactions before xmin was visible to this statement or
+	// never will be; what others stored is read again next time.
 	Events: `
-SELECT n.xmax, n.xmax, n.snapshot, e.xid::text::bigint, e.seq, e.id, e.app, e.version
-FROM (SELECT pg_snapshot_xmax(s)::text::bigint AS xmax, s::text AS snapshot FROM pg_current_snapshot() AS s) AS n
+SELECT n.xmin, n.xmin, e.xid::text::bigint, e.seq, e.id, e.app, e.version
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin) AS n
 LEFT JOIN (
-	SELECT u.xid, u.seq, u.id, u.app, u.version
-	FROM (
-		SELECT d.xid, d.seq, d.id, d.app, d.version
-		FROM {events} AS d
-		WHERE d.xid = ANY (ARRAY(SELECT pg_snapshot_xip(@seen::text::pg_snapshot)))
-			AND (d.xid, d.seq) > (@position::bigint::text::xid8, @seq::bigint)
-		UNION ALL
-		SELECT d.xid, d.seq, d.id, d.app, d.version
-		FROM {events} AS d
-		WHERE d.xid >= pg_snapshot_xmax(@seen::text::pg_snapshot)
-			AND (d.xid, d.seq) > (@position::bigint::text::xid8, @seq::bigint)
-	) AS u
-	ORDER BY u.xid, u.seq
+	SELECT d.xid, d.seq, d.id, d.app, d.version
+	FROM {events} AS d
+	WHERE (d.xid, d.seq) > (@position::bigint::text::xid8, @seq::bigint)
+	ORDER BY d.xid, d.seq
 	LIMIT @limit::bigint
 ) AS e ON true
 ORDER BY e.xid, e.seq`,

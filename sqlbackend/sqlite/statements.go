@@ -124,7 +124,7 @@ LIMIT @limit`,
 	// Numbers are given out in the order of commits, and sqlite_sequence knows the
 	// last one also when its row was pruned.
 	Events: `
-SELECT n.newest + 1, n.newest + 1, '', e.seq, e.seq, e.id, e.app, e.version
+SELECT n.newest + 1, n.newest + 1, e.seq, e.seq, e.id, e.app, e.version
 FROM (SELECT coalesce((SELECT q.seq FROM sqlite_sequence AS q WHERE q.name = '{prefix}events'), 0) AS newest) AS n
 LEFT JOIN (
 	SELECT * FROM {events} WHERE seq >= @position AND seq > @seq ORDER BY seq LIMIT @limit
