@@ -31,6 +31,10 @@ func (s *Sessions) RequireFresh(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rw := s.mustWriter(r)
 		if err := rw.session.Refresh(r.Context()); err != nil && !errors.Is(err, sessionstore.ErrNotFound) {
+			if r.Context().Value(answeringKey{}) != nil { // the error handler itself goes this way
+				DefaultErrorHandler(w, r, err)
+				return
+			}
 			rw.refuse(err)
 			return
 		}

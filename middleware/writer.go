@@ -170,27 +170,23 @@ func (w *responseWriter) refuse(err error) {
 	case w.state == committed:
 		// Whatever has left is not ours to take back.
 		w.sessions.log(w.r.Context(), slog.LevelError, "session not confirmed after the response had begun", err)
-	case !w.answered:
-		// The error handler itself goes this way, and cannot be asked what to answer.
-		DefaultErrorHandler(w.w, w.r, err)
 	}
 }
 
+// answeringKey marks the context of the request that the error handler is given.
+type answeringKey struct{}
+
 // refuseLocked lets the error handler answer. The client is told what earlier saves of the
-// request have stored. It unlocks mu meanwhile, and locks it again.
+// request have stored. Everybody else waits until it has answered.
 func (w *responseWriter) refuseLocked(receipt sessionstore.Receipt, err error) {
-	// Before the error handler runs: it may panic, or come back here.
+	// Before the error handler runs: it may panic.
 	w.state, w.err = failed, fmt.Errorf("%w: %w", ErrNotCommitted, err)
 	h := w.w.Header()
 	clear(h)
 	maps.Copy(h, w.before)
 	w.sessions.tell(h, receipt)
-	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		w.answered = true
-	}()
-	w.sessions.answer(w.w, w.r, err)
+	w.sessions.answer(w.w, w.r.WithContext(context.WithValue(w.r.Context(), answeringKey{}, true)), err)
+	w.answered = true
 }
 
 // finish is called when the handler has returned.
