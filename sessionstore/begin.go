@@ -107,7 +107,7 @@ func (m *Manager) outdated(ctx context.Context, id ID, hash SecretHash, sn *snap
 	if now.Sub(used) >= onItsWay {
 		return nil, nil
 	}
-	return &ending{id: id, hash: hash}, nil
+	return &ending{id: id, hash: hash, outdated: true}, nil
 }
 
 // mayAnswer is the freshness rule: whether a cached copy may answer without the

@@ -230,6 +230,9 @@ func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(c
 	case err != nil:
 		if w.unsure && w.renewed {
 			s.tried = w.token
+			if s.token.IsZero() {
+				s.token = w.token // another attempt is to create the same session
+			}
 		}
 		if s.pending = w.pending.before(s.pending); w.unsure && !p.isIdempotent() {
 			s.unsure = fmt.Errorf("changes are not stored twice after: %w", err)
@@ -262,6 +265,12 @@ func (s *Session) endLocked(w *write) {
 func (m *Manager) end(ctx context.Context, s *Session, w *write) error {
 	for len(w.pending.ends) > 0 {
 		e := w.pending.ends[0]
+		if e.outdated && w.pending.principal != nil && *w.pending.principal != "" {
+			// A login takes the place of whatever the client had. Only a logout that ends
+			// nothing must not be acknowledged.
+			w.pending.ends = w.pending.ends[1:]
+			continue
+		}
 		if err := m.mayEnd(ctx, e); err != nil {
 			m.cache.drop(e.id) // whoever wanted to be logged out is not served from a copy
 			return fmt.Errorf("invalidate session %s: %w", e.id, err)

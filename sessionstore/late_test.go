@@ -131,3 +131,17 @@ func TestALateLogoutIsRefused(t *testing.T) {
 	})
 	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
 }
+
+// A login that first ends whatever was there is one, also with an outdated secret.
+func TestALateLoginMayBeginAnew(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	lost := *c
+	lost.do(t, n.Manager, func(s *sessionstore.Session) { s.Renew() }) // of which c never hears
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		s.Invalidate()
+		s.SetPrincipal("ann")
+	})
+	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
+}

@@ -254,6 +254,55 @@ func TestANewSessionOfUnknownOutcome(t *testing.T) {
 	}
 }
 
+// However often the answer is lost, one session is stored.
+func TestARepeatedCreateStoresOneSession(t *testing.T) {
+	for _, lost := range []string{"Create", "Update"} {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.RefuseNew})
+		l := &lossy{Backend: n.memory}
+		n.backend.Backend = l
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) {
+			s.SetPrincipal("ann")
+			for _, method := range []string{"Create", lost} {
+				l.set(method)
+				if err := s.Save(t.Context()); method == lost && lost == "Update" && !errors.Is(err, errCut) {
+					t.Errorf("%s lost: %v", method, err)
+				}
+			}
+			l.set("")
+			if err := s.Save(t.Context()); err != nil {
+				t.Errorf("saved again after a lost %s: %v", lost, err)
+			}
+		})
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
+		sessions := 0
+		for range n.memory.List(t.Context(), sessionstore.Selector{Principal: "ann"}) {
+			sessions++
+		}
+		want(t, "sessions after a lost "+lost, sessions, 1)
+	}
+}
+
+// A request finds out by Refresh that its own login, of unknown outcome, has taken place.
+func TestRefreshAfterALoginOfUnknownOutcome(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	l := &lossy{Backend: n.memory}
+	n.backend.Backend = l
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	l.set("Update")
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		s.SetPrincipal("ann")
+		if err := s.Save(t.Context()); !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		if err := s.Refresh(t.Context()); err != nil {
+			t.Errorf("refresh: %v", err)
+		}
+	})
+	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
+}
+
 // The client is told of what a request has saved, also if the request fails then.
 func TestWhatWasSavedIsToldBesideAnError(t *testing.T) {
 	ends := map[string]func(*node, *sessionstore.Session) (sessionstore.Receipt, error){

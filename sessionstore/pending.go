@@ -24,6 +24,7 @@ type ending struct {
 	id        ID
 	hash      SecretHash
 	principal string
+	outdated  bool // the request had an outdated secret of it
 }
 
 // fail keeps the first error, which the commit will return.

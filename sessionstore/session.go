@@ -405,7 +405,11 @@ func (s *Session) Refresh(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	gone := err != nil || !equalHash(sn.hash, hash)
+	s.mu.Lock()
+	tried := s.tried
+	s.mu.Unlock()
+	own := err == nil && !tried.IsZero() && equalHash(sn.hash, tried.SecretHash()) // a save of unknown outcome has taken place
+	gone := err != nil || !equalHash(sn.hash, hash) && !own
 	var outdated *ending
 	if gone {
 		if outdated, err = s.m.outdated(ctx, id, hash, sn, sibling); err != nil {
@@ -421,6 +425,12 @@ func (s *Session) Refresh(ctx context.Context) error {
 		s.resetLocked(nil)
 		s.outdated, s.superseded = outdated, outdated != nil
 		return fmt.Errorf("refresh session %s: %w", id, ErrNotFound)
+	}
+	if own {
+		s.token, s.hash = tried, sn.hash
+		if !s.sealed {
+			s.receipt.Token = tried
+		}
 	}
 	s.base, s.source = sn, SourceDatabase
 	s.enterLocked(sn.activity, sn, s.m.now())

@@ -79,7 +79,7 @@ func (m *Manager) store(ctx context.Context, w *write) error {
 	if len(attrs) == 0 && anonymous && !w.pending.start {
 		return nil // P9
 	}
-	again := !w.tried.IsZero() // after an attempt of unknown outcome
+	again, token := !w.tried.IsZero(), w.token // after an attempt of unknown outcome
 	err = m.create(ctx, w, attrs)
 	id := w.token.ID()
 	if errors.Is(err, ErrExists) && w.joins {
@@ -99,6 +99,8 @@ func (m *Manager) store(ctx context.Context, w *write) error {
 		return loadErr
 	case again && equalHash(base.hash, w.tried.SecretHash()): // it has taken place
 		w.created, w.token, w.hash = true, w.tried, base.hash
+	case again && !w.joins && equalHash(base.hash, token.SecretHash()): // an earlier one has
+		w.created, w.token, w.hash = true, token, base.hash
 	case !w.joins:
 		return err
 	case !equalHash(base.hash, w.hash):

@@ -88,7 +88,7 @@ func (b *Backend) createNew(ctx context.Context, mutexes []string, a args) (crea
 // and renews them if rec brings a new secret.
 func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record, cond sessionstore.Condition, a args, lock *statement) error {
 	exists, proven := false, false
-	err := q.query(ctx, lock, args{"ids": b.listIDs(rec.Key.ID)}, func(scan Scan) error {
+	err := b.lock(ctx, q, locking{by: lock}, args{"ids": b.listIDs(rec.Key.ID)}, func(scan Scan) error {
 		var (
 			app  string
 			hash []byte
@@ -106,7 +106,7 @@ func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record,
 	})
 	switch {
 	case err != nil:
-		return b.passedOver(lock, err)
+		return err
 	case !proven:
 		return sessionstore.ErrNotFound
 	case exists:

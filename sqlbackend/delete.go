@@ -74,7 +74,7 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 			defer b.waited()
 			deadline, _ := ctx.Deadline()
 			wait, id := time.Until(deadline)/time.Duration(len(locked)), locked[0]
-			err := del(waiting(ctx), locking{b.sql.lockIDs, wait}, []sessionstore.ID{id})
+			err := del(ctx, locking{b.sql.lockIDs, wait}, []sessionstore.ID{id})
 			switch locked = locked[1:]; {
 			case errors.Is(err, errPassedOver):
 				locked = append(locked, id)
@@ -118,12 +118,6 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 	return slices.Compact(ids), nil
 }
 
-// A locking is how rows are locked.
-type locking struct {
-	by   *statement
-	wait time.Duration // the longest that by may take until they count as passed over, 0 if there is none
-}
-
 // deleteIDs deletes the sessions among ids of which a live record matches, in one
 // transaction. Beside an error it returns nothing that counts.
 func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
@@ -132,7 +126,7 @@ func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstor
 		// Waits for sessions that are just joining, so that the next statement sees
 		// them. Joins that come later wait for us, and find no proof (P3).
 		a := args{"ids": b.listIDs(ids...)}
-		if err := b.lock(ctx, q, lock, a); err != nil {
+		if err := b.lock(ctx, q, lock, a, skipRow); err != nil {
 			return err
 		}
 		var records []*sessionstore.Record
@@ -164,20 +158,6 @@ func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstor
 		return b.storeEvents(ctx, q, events)
 	})
 	return removed, err
-}
-
-// lock locks the sessions of a.
-func (b *Backend) lock(ctx context.Context, q session, lock locking, a args) error {
-	own, cancel := ctx, context.CancelFunc(func() {})
-	if lock.wait > 0 {
-		own, cancel = context.WithTimeout(ctx, lock.wait)
-	}
-	defer cancel()
-	err := q.query(own, lock.by, a, skipRow)
-	if err != nil && own.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w: %v", errPassedOver, err)
-	}
-	return b.passedOver(lock.by, err)
 }
 
 // deleteRows deletes rows that the transaction has locked.

@@ -35,7 +35,8 @@ func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessions
 				return travel(ctx)
 			}
 			defer b.waited()
-			d.removed, err = b.deleteWhole(waiting(ctx), b.sql.lockIDs, []sessionstore.ID{id})
+			all := func(*sessionstore.Record) bool { return true }
+			d.removed, err = b.deleteIDs(ctx, locking{by: b.sql.lockIDs}, []sessionstore.ID{id}, all)
 			return err
 		})
 	}
@@ -51,7 +52,7 @@ func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 	lock := b.sql.lockFreeIDs
 	if len(deletions) == 1 && b.mayWait() {
 		defer b.waited()
-		ctx, lock = waiting(ctx), b.sql.lockIDs
+		lock = b.sql.lockIDs
 	}
 	together(ctx, deletions, func(some []*deletion) error {
 		ids := make([]sessionstore.ID, len(some))

@@ -42,7 +42,7 @@ func (b *Backend) saveGroup(ctx context.Context, saves []*save) {
 		return
 	case !s.late && b.mayWait(): // the cheaper statement; usually there is nothing to wait for
 		defer b.waited()
-		s.err = b.updateAlone(waiting(ctx), s.rec, s.cond, b.sql.lockIDs)
+		s.err = b.updateAlone(ctx, s.rec, s.cond, b.sql.lockIDs)
 		return
 	}
 	slices.SortFunc(saves, func(x, y *save) int { return compareKeys(x.rec.Key, y.rec.Key) })

@@ -41,11 +41,36 @@ func (b *Backend) mayWait() bool {
 
 func (b *Backend) waited() { <-b.waiting }
 
-// waitKey marks the context of a call that waits for locked rows: that it waited in vain
-// says nothing about the database.
-type waitKey struct{}
+// A locking is how the rows of a session, or of several, are locked.
+type locking struct {
+	by   *statement
+	wait time.Duration // the longest that by may take until they count as passed over, 0 if there is none
+}
 
-func waiting(ctx context.Context) context.Context { return context.WithValue(ctx, waitKey{}, true) }
+// A lockWait is the error of a transaction that has begun and whose time ended while it
+// waited for a lock. It says nothing about the database.
+type lockWait struct{ error }
+
+func (e *lockWait) Unwrap() error { return e.error }
+
+// lock locks rows, as the first thing in a transaction.
+func (b *Backend) lock(ctx context.Context, q session, lock locking, a args, row func(Scan) error) error {
+	own, cancel := ctx, context.CancelFunc(func() {})
+	if lock.wait > 0 {
+		own, cancel = context.WithTimeout(ctx, lock.wait)
+	}
+	defer cancel()
+	err := q.query(own, lock.by, a, row)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return &lockWait{err}
+	case own.Err() != nil:
+		return fmt.Errorf("%w: %v", errPassedOver, err)
+	}
+	return b.passedOver(lock.by, err)
+}
 
 // inTurn has do lock the rows of one session with the statement that it is given. Do
 // waits for them, if few others wait, and is else repeated until they are free.
@@ -55,7 +80,7 @@ func (b *Backend) inTurn(ctx context.Context, do func(ctx context.Context, lock 
 			return do(ctx, b.sql.lockFreeIDs)
 		}
 		defer b.waited()
-		return do(waiting(ctx), b.sql.lockIDs)
+		return do(ctx, b.sql.lockIDs)
 	})
 }
 

@@ -85,8 +85,8 @@ func (b *Backend) try(ctx context.Context, c call, do func(context.Context) erro
 	switch {
 	case ctx.Err() != nil && err != nil:
 		// A caller who gave up, or whose time was short, says nothing about the database.
-		waits := ctx.Value(waitKey{}) != nil
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(start) >= b.timeout/2 && !waits {
+		_, waited := errors.AsType[*lockWait](err)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && time.Since(start) >= b.timeout/2 && !waited {
 			v = failed
 		}
 	case isLost(err): // of the database's doing, or of the unit's

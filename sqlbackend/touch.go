@@ -12,25 +12,27 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
-// maxRefusals bounds the statements of a Touch, for every 256 sessions, that meet locks:
-// beside one that keeps the whole table locked there would be thousands.
-const maxRefusals = 256
+// maxRefusals bounds how many statements of a Touch meet locks until it pauses: beside
+// somebody who keeps the whole table locked there would be thousands.
+const maxRefusals = 128
 
 // Touch implements [sessionstore.Backend], a statement for every 256 sessions, and more
 // if some are locked. These come last. On an error, the others may have been touched.
 func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error {
 	due := latest(touches)
-	refusals, most := 0, maxRefusals*(1+len(due)/batchRows)
+	refusals := 0
 	touch := func(ctx context.Context, some []sessionstore.Touch) error {
+		if refusals >= maxRefusals {
+			return errPassedOver // for now
+		}
 		err := b.touchRows(ctx, some)
 		if errors.Is(err, errPassedOver) {
-			if refusals++; refusals > most {
-				return errors.New("others keep too many of them locked")
-			}
+			refusals++
 		}
 		return err
 	}
 	all := func(ctx context.Context) error {
+		refusals = 0
 		var locked []sessionstore.Touch
 		for batch := range slices.Chunk(due, batchRows) {
 			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
@@ -42,6 +44,7 @@ func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error
 			locked = append(locked, passed...)
 		}
 		due = locked
+		slices.Reverse(due) // those that it did not come to are first now
 		return nil
 	}
 	if err := all(ctx); err != nil || len(due) == 0 {

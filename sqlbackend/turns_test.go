@@ -242,3 +242,23 @@ func TestLockedTables(t *testing.T) {
 		t.Errorf("one transaction ended %d sessions, want 32 at most", most)
 	}
 }
+
+// Touches of many sessions that somebody keeps locked for a while are made afterwards (P14).
+func TestTouchesOutlastLocks_P14(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t)
+		var touches []sessionstore.Touch
+		var ids []sessionstore.ID
+		for range 8 {
+			for _, r := range createMany(t, b, "") {
+				touches = append(touches, sessionstore.Touch{Key: r.Key})
+				ids = append(ids, r.Key.ID)
+			}
+		}
+		release := keepLocked(t, db, ids...)
+		time.AfterFunc(time.Second, release)
+		if err := b.Touch(t.Context(), touches); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -79,9 +79,8 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 	write := func(ctx context.Context, q session) (err error) {
 		if renews || lock.noWait {
 			// Waits for a session that is just joining, so that it is renewed too.
-			err := q.query(ctx, lock, args{"ids": b.listIDs(rec.Key.ID)}, skipRow)
-			if err != nil {
-				return b.passedOver(lock, err)
+			if err := b.lock(ctx, q, locking{by: lock}, args{"ids": b.listIDs(rec.Key.ID)}, skipRow); err != nil {
+				return err
 			}
 		}
 		// P3: no row, no write. The version always changes, so a row that matches is
