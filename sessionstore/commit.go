@@ -27,7 +27,7 @@ type Receipt struct {
 // is to be called right before that byte, and again after the handler for
 // changes made since; what such late changes would have to tell the client is
 // not stored and reported as [ErrTooLate]. Beside an error, the receipt is about what
-// earlier Saves of the request have stored.
+// the request has read, and what earlier Saves of it have stored.
 //
 // A request without changes costs nothing here, but where nobody runs the ID
 // manager it may write back access times.
