@@ -131,7 +131,9 @@ func (n *node) serve(ctx context.Context, listener net.Listener, out io.Writer) 
 	if err := n.ids.Shutdown(grace); err != nil {
 		errs = append(errs, fmt.Errorf("not everything was written back: %w", err))
 	}
-	errs = append(errs, <-running)
+	if err := <-running; !errors.Is(err, sessionstore.ErrClosed) { // unless Shutdown came before Run had begun
+		errs = append(errs, err)
+	}
 	written := n.site.Touched() - before
 	fmt.Fprintf(out, "Stopped. Written back: %d access %s.\n", written, cmp.Or(map[int64]string{1: "time"}[written], "times"))
 	return errors.Join(errs...)
