@@ -46,7 +46,8 @@ const (
 	// It holds strictly, also under concurrent logins.
 	RefuseNew LimitPolicy = iota
 	// EvictOldest: the login succeeds, and the principal's least recently used
-	// sessions are ended with [CauseEvicted].
+	// sessions are ended with [CauseEvicted]. If the others are all used between the login
+	// and that, its own stays, and is one too many until the next login.
 	EvictOldest
 )
 

@@ -79,32 +79,39 @@ func (m *Manager) store(ctx context.Context, w *write) error {
 	if len(attrs) == 0 && anonymous && !w.pending.start {
 		return nil // P9
 	}
-	again, token := !w.tried.IsZero(), w.token // after an attempt of unknown outcome
 	err = m.create(ctx, w, attrs)
-	id := w.token.ID()
 	if errors.Is(err, ErrExists) && w.joins {
 		// A request of this application has joined first, or an expired part of an
 		// earlier visit is in the way.
-		if err := m.ids.Expire(ctx, id); err != nil {
+		if err := m.ids.Expire(ctx, w.token.ID()); err != nil {
 			return err
 		}
 		err = m.create(ctx, w, attrs)
 	}
-	if !errors.Is(err, ErrExists) && !(errors.Is(err, ErrNotFound) && again) || !w.joins && !again {
+	again := !w.tried.IsZero()
+	if errors.Is(err, ErrExists) && (w.joins || again) || errors.Is(err, ErrNotFound) && again {
+		return m.updateFound(ctx, w, err)
+	}
+	return err
+}
+
+// updateFound stores a write in the session that was in the way of creating it: one that
+// it joins, or that earlier attempts of unknown outcome have created. Refused is why it
+// was not created.
+func (m *Manager) updateFound(ctx context.Context, w *write, refused error) error {
+	base, _, err := m.load(ctx, w.token.ID())
+	if err != nil {
 		return err
 	}
-	base, _, loadErr := m.load(ctx, id)
-	switch {
-	case loadErr != nil:
-		return loadErr
-	case again && equalHash(base.hash, w.tried.SecretHash()): // it has taken place
+	switch again := !w.tried.IsZero(); {
+	case again && equalHash(base.hash, w.tried.SecretHash()):
 		w.created, w.token, w.hash = true, w.tried, base.hash
-	case again && !w.joins && equalHash(base.hash, token.SecretHash()): // an earlier one has
-		w.created, w.token, w.hash = true, token, base.hash
+	case again && !w.joins && equalHash(base.hash, w.token.SecretHash()): // an attempt before that
+		w.created, w.hash = true, base.hash
 	case !w.joins:
-		return err
+		return refused
 	case !equalHash(base.hash, w.hash):
-		return fmt.Errorf("join session %s: %w", id, ErrNotFound)
+		return fmt.Errorf("join session %s: %w", w.token.ID(), ErrNotFound)
 	}
 	w.base = base
 	return m.update(ctx, w)

@@ -33,7 +33,8 @@ type DB interface {
 	// before its first statement's snapshot until after its commit. Mutexes are taken
 	// in the order given. Their names are ASCII, at most 64 bytes.
 	//
-	// An error of the commit is a [CommitError].
+	// An error of the commit is a [CommitError]. If the connection is lost before that, the
+	// error may be a [LostError].
 	InTx(ctx context.Context, mutexes []string, do func(Querier) error) error
 }
 

@@ -39,53 +39,37 @@ func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*ses
 // deleteSelected deletes the sessions among ids of which a live record matches, those
 // that others have locked last.
 func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
-	del := func(ctx context.Context, l locking, some []sessionstore.ID) error {
-		records, err := b.deleteIDs(ctx, l, some, matches)
+	del := func(ctx context.Context, lock locking, some []sessionstore.ID) error {
+		records, err := b.deleteIDs(ctx, lock, some, matches)
 		if err == nil {
 			removed = append(removed, records...)
 		}
 		return err
 	}
-	// free deletes those among ids that nobody has locked, and returns the others.
-	free := func(ctx context.Context, ids []sessionstore.ID) (locked []sessionstore.ID, err error) {
-		for batch := range slices.Chunk(ids, deleteIDs) {
-			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
-			passed, err := unlocked(own, batch, func(ctx context.Context, some []sessionstore.ID) error {
-				return del(ctx, locking{by: b.sql.lockFreeIDs}, some)
-			})
-			cancel()
-			locked = append(locked, passed...)
-			if err != nil {
-				return locked, err
-			}
-		}
-		return locked, nil
+	unless := func(ctx context.Context, some []sessionstore.ID) error {
+		return del(ctx, locking{by: b.sql.lockFreeIDs}, some)
 	}
-	locked, err := free(ctx, ids)
+	locked, err := free(ctx, b, ids, deleteIDs, unless)
 	if err != nil || len(locked) == 0 {
 		return removed, err
 	}
 	err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
-		if locked, err = free(ctx, locked); err != nil || len(locked) == 0 {
-			return err
-		}
 		if len(locked) <= maxWaiting && b.mayWait() {
 			// Each for its part of the time: one may be locked for longer than that.
 			defer b.waited()
 			deadline, _ := ctx.Deadline()
-			wait, id := time.Until(deadline)/time.Duration(len(locked)), locked[0]
-			err := del(ctx, locking{b.sql.lockIDs, wait}, []sessionstore.ID{id})
-			switch locked = locked[1:]; {
-			case errors.Is(err, errPassedOver):
-				locked = append(locked, id)
-			case err != nil:
-				return err
+			first, wait := locked[0], time.Until(deadline)/time.Duration(len(locked))
+			locked = locked[1:]
+			if err = del(ctx, locking{b.sql.lockIDs, wait}, []sessionstore.ID{first}); errors.Is(err, errPassedOver) {
+				locked, err = append(locked, first), nil
 			}
+		} else {
+			locked, err = free(ctx, b, locked, deleteIDs, unless)
 		}
-		if len(locked) > 0 {
-			return errPassedOver
+		if err == nil && len(locked) > 0 {
+			err = errPassedOver
 		}
-		return nil
+		return err
 	})
 	return removed, err
 }

@@ -35,8 +35,7 @@ func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessions
 				return travel(ctx)
 			}
 			defer b.waited()
-			all := func(*sessionstore.Record) bool { return true }
-			d.removed, err = b.deleteIDs(ctx, locking{by: b.sql.lockIDs}, []sessionstore.ID{id}, all)
+			d.removed, err = b.deleteIDs(ctx, locking{by: b.sql.lockIDs}, []sessionstore.ID{id}, anyRecord)
 			return err
 		})
 	}
@@ -45,6 +44,8 @@ func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessions
 	}
 	return d.removed, nil
 }
+
+func anyRecord(*sessionstore.Record) bool { return true }
 
 // deleteGroup deletes different sessions.
 func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
@@ -77,7 +78,7 @@ func (b *Backend) deleteGroup(ctx context.Context, deletions []*deletion) {
 // deleteWhole deletes all live records under ids.
 func (b *Backend) deleteWhole(ctx context.Context, lock *statement, ids []sessionstore.ID) (removed []*sessionstore.Record, err error) {
 	if b.sql.deleteIDs == nil {
-		return b.deleteIDs(ctx, locking{by: lock}, ids, func(*sessionstore.Record) bool { return true })
+		return b.deleteIDs(ctx, locking{by: lock}, ids, anyRecord)
 	}
 	err = b.atOnce(ctx, nil, []*statement{lock, b.sql.deleteIDs}, args{"ids": b.listIDs(ids...)},
 		func() { removed = nil },

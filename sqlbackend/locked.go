@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -106,6 +107,21 @@ func unlocked[T any](ctx context.Context, items []T, do func(context.Context, []
 	half := len(items) / 2
 	for _, some := range [][]T{items[:half], items[half:]} {
 		passed, err := unlocked(ctx, some, do)
+		locked = append(locked, passed...)
+		if err != nil {
+			return locked, err
+		}
+	}
+	return locked, nil
+}
+
+// free has do do something with items, in batches of at most n, and returns those that
+// others have locked. A batch and its halves take no longer than a statement may.
+func free[T any](ctx context.Context, b *Backend, items []T, n int, do func(context.Context, []T) error) (locked []T, err error) {
+	for batch := range slices.Chunk(items, n) {
+		own, cancel := context.WithTimeout(ctx, b.timeout)
+		passed, err := unlocked(own, batch, do)
+		cancel()
 		locked = append(locked, passed...)
 		if err != nil {
 			return locked, err

@@ -122,7 +122,7 @@ func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
 // Unwrap returns what the driver answered.
 func (e *CommitError) Unwrap() error { return e.Err }
 
-// A LostError is what [DB].InTx returns if the connection is lost in mid-transaction,
+// A LostError is what [DB].InTx may return if the connection is lost in mid-transaction,
 // before COMMIT: nothing has happened. The database may have been shut down, or have hung
 // up on a statement.
 type LostError struct{ Err error }

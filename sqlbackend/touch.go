@@ -19,8 +19,7 @@ const maxRefusals = 128
 // Touch implements [sessionstore.Backend], a statement for every 256 sessions, and more
 // if some are locked. These come last. On an error, the others may have been touched.
 func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error {
-	due := latest(touches)
-	refusals := 0
+	due, refusals := latest(touches), 0
 	touch := func(ctx context.Context, some []sessionstore.Touch) error {
 		if refusals >= maxRefusals {
 			return errPassedOver // for now
@@ -31,34 +30,19 @@ func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error
 		}
 		return err
 	}
-	all := func(ctx context.Context) error {
-		refusals = 0
-		var locked []sessionstore.Touch
-		for batch := range slices.Chunk(due, batchRows) {
-			own, cancel := context.WithTimeout(ctx, b.timeout) // also for its halves
-			passed, err := unlocked(own, batch, touch)
-			cancel()
-			if err != nil {
-				return fmt.Errorf("touch %d sessions: %w", len(batch), err)
+	due, err := free(ctx, b, due, batchRows, touch)
+	if err == nil && len(due) > 0 {
+		err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+			slices.Reverse(due) // those that it did not come to are first now
+			refusals = 0
+			if due, err = free(ctx, b, due, batchRows, touch); err == nil && len(due) > 0 {
+				err = errPassedOver
 			}
-			locked = append(locked, passed...)
-		}
-		due = locked
-		slices.Reverse(due) // those that it did not come to are first now
-		return nil
+			return err
+		})
 	}
-	if err := all(ctx); err != nil || len(due) == 0 {
-		return err
-	}
-	err := b.whileLocked(ctx, func(ctx context.Context) error {
-		err := all(ctx)
-		if err == nil && len(due) > 0 {
-			err = errPassedOver
-		}
-		return err
-	})
 	if err != nil {
-		return fmt.Errorf("touch %d locked sessions: %w", len(due), err)
+		return fmt.Errorf("touch %d sessions: %w", len(touches), err)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@
 // default, or MIXED.
 //
 // A session's data must fit into max_allowed_packet, which is 64 MB, or 16 MB on MariaDB,
-// unless somebody has made it smaller. The server hangs up on a save that does not, which fails.
+// unless somebody has made it smaller. A save that does not fit fails; the server hangs up on it.
 //
 // # Several servers
 //
