@@ -44,7 +44,7 @@ func (m *Manager) Begin(ctx context.Context, claim Claim) (*Session, error) {
 	id, hash, start := claim.Token.ID(), claim.Token.SecretHash(), m.now()
 	if !claim.Fresh && m.cfg.Freshness == Causal {
 		if sn := m.cache.get(id); sn != nil && m.mayAnswer(sn, hash, claim.Version, start) {
-			m.stats.hits.Add(1)
+			m.stats.readsOf(id).hits.Add(1)
 			m.claim(s, claim, hash, sn, SourceCache, start)
 			return s, nil // P10
 		}

@@ -473,7 +473,7 @@ func (s *Session) enterLocked(a *activity, sn *snapshot, now time.Duration) {
 	if sn != nil {
 		s.previous = previous
 	}
-	s.m.stats.active.Add(1)
+	s.m.stats.readsOf(a.id).active.Add(1)
 	s.keepLocked()
 }
 
@@ -505,7 +505,7 @@ func (s *Session) leaveLocked() {
 		return
 	}
 	s.m.activities.leave(s.entered, s.m.now())
-	s.m.stats.active.Add(-1)
+	s.m.stats.readsOf(s.entered.id).active.Add(-1)
 	s.entered = nil
 	s.keepLocked()
 }
