@@ -8,7 +8,8 @@
 // there is nothing to do, so programs may call it at every start.
 //
 // It needs the right to create and alter tables. Programs that only use them need
-// SELECT, INSERT, UPDATE and DELETE on these, and on PostgreSQL USAGE on their schema.
+// SELECT, INSERT, UPDATE and DELETE on these, and on PostgreSQL USAGE on their schema;
+// the command "holdfast migrate" makes the tables for them.
 //
 // It wants a [database/sql.DB] and imports no driver. Who has a pgxpool.Pool makes
 // one of it with pgx's own adapter, and closes the adapter, which leaves the pool

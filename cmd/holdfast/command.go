@@ -27,7 +27,7 @@ func newCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemoCommand(), newServeCommand(), newHealthCommand(), newVersionCommand())
+	root.AddCommand(newDemoCommand(), newServeCommand(), newMigrateCommand(), newHealthCommand(), newVersionCommand())
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [command]",
 		Short: "Print what a command does",

@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdfast-sessions/holdfast/migrations"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
-	"github.com/holdfast-sessions/holdfast/sqlbackend"
 	mysqlbackend "github.com/holdfast-sessions/holdfast/sqlbackend/mysql"
 	"github.com/holdfast-sessions/holdfast/sqlbackend/postgres"
 	"github.com/holdfast-sessions/holdfast/sqlbackend/sqlite"
@@ -59,32 +58,68 @@ func openDatabase(ctx context.Context, address string, migrate bool) (*database,
 	if path, ok := strings.CutPrefix(address, "sqlite:"); ok {
 		return openSQLite(ctx, strings.TrimPrefix(path, "//"))
 	}
+	var db *database
+	err := withServer(ctx, address, func(s *server) (err error) {
+		if migrate {
+			if err := migrations.Up(ctx, s.db, s.dialect, nil); err != nil {
+				return err
+			}
+		}
+		db = &database{close: s.close}
+		db.backend, err = s.backend(ctx)
+		return advise(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// A server is a database server that answers.
+type server struct {
+	dialect migrations.Dialect
+	db      *sql.DB
+	backend func(context.Context) (backend, error)
+	close   func() error
+}
+
+// withServer connects to the server that address names and lets use have it, which keeps
+// it open if it returns no error. Errors name the database and hold no password.
+func withServer(ctx context.Context, address string, use func(*server) error) error {
 	scheme, _, ok := strings.Cut(address, "://")
 	if !ok {
-		return nil, usageError{errors.New("--database: " + databaseForms)}
+		return usageError{errors.New("--database: " + databaseForms)}
 	}
-	var open func(context.Context, *url.URL, bool) (*database, error)
+	var connect func(context.Context, *url.URL) (*server, error)
 	switch scheme {
 	case "postgres", "postgresql":
-		open = openPostgres
+		connect = connectPostgres
 	case "mysql", "mariadb":
-		open = openMySQL
+		connect = connectMySQL
 	default:
-		return nil, usageError{fmt.Errorf("--database: unknown kind %q: %s", scheme, databaseForms)}
+		return usageError{fmt.Errorf("--database: unknown kind %q: %s", scheme, databaseForms)}
 	}
 	u, err := parseAddress(address)
 	if err != nil || isAmbiguous(u, address) {
 		// The error's text, or a part of u, may be half of the password.
-		return nil, usageError{errors.New("--database: not a valid URL; in user and password, write characters like / @ : # ? % as %2F and so on")}
+		return usageError{errors.New("--database: not a valid URL; in user and password, write characters like / @ : # ? % as %2F and so on")}
 	}
 	if len(u.Path) < 2 {
-		return nil, usageError{fmt.Errorf("--database: %s names no database after the host", u.Redacted())}
+		return usageError{fmt.Errorf("--database: %s names no database after the host", u.Redacted())}
 	}
-	db, err := open(ctx, u, migrate)
+	s, err := connect(ctx, u)
+	if err == nil {
+		if err = answers(ctx, s.db); err == nil {
+			err = use(s)
+		}
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}
 	if err != nil {
-		return nil, redact(fmt.Errorf("database %s: %w", display(u), advise(err)), u)
+		return redact(fmt.Errorf("database %s: %w", display(u), err), u)
 	}
-	return db, nil
+	return nil
 }
 
 // parseAddress is url.Parse for URLs that may name several hosts with ports, separated
@@ -132,7 +167,7 @@ func display(u *url.URL) string {
 // advise adds what to do about a schema that is not there.
 func advise(err error) error {
 	if errors.Is(err, migrations.ErrSchemaMissing) || errors.Is(err, migrations.ErrSchemaOlder) {
-		return fmt.Errorf("its tables are missing or old, run this again with --migrate: %w", err)
+		return fmt.Errorf("its tables are missing or old, run this again with --migrate, or holdfast migrate: %w", err)
 	}
 	return err
 }
@@ -218,7 +253,7 @@ func postgresConfig(u *url.URL) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-func openPostgres(ctx context.Context, u *url.URL, migrate bool) (*database, error) {
+func connectPostgres(ctx context.Context, u *url.URL) (*server, error) {
 	cfg, err := postgresConfig(u)
 	if err != nil {
 		return nil, err
@@ -227,27 +262,20 @@ func openPostgres(ctx context.Context, u *url.URL, migrate bool) (*database, err
 	if err != nil {
 		return nil, err
 	}
-	closePool := func() error { pool.Close(); return nil }
-	backend, err := func() (*postgres.Backend, error) {
-		if err := answers(ctx, pool.Ping); err != nil {
-			return nil, err
-		}
-		if migrate {
-			db := stdlib.OpenDBFromPool(pool)
-			defer db.Close()
-			if err := migrations.Up(ctx, db, migrations.Postgres, nil); err != nil {
-				return nil, err
-			}
-		}
-		return postgres.New(ctx, pool, nil)
-	}()
-	if err != nil {
-		return nil, errors.Join(err, closePool())
-	}
-	return &database{backend, closePool}, nil
+	db := stdlib.OpenDBFromPool(pool)
+	return &server{
+		dialect: migrations.Postgres,
+		db:      db,
+		backend: func(ctx context.Context) (backend, error) { return postgres.New(ctx, pool, nil) },
+		close: func() error {
+			err := db.Close()
+			pool.Close()
+			return err
+		},
+	}, nil
 }
 
-func openMySQL(ctx context.Context, u *url.URL, migrate bool) (*database, error) {
+func connectMySQL(_ context.Context, u *url.URL) (*server, error) {
 	connector, err := mysqlConnector(u)
 	if err != nil {
 		return nil, err
@@ -257,28 +285,19 @@ func openMySQL(ctx context.Context, u *url.URL, migrate bool) (*database, error)
 	db.SetMaxIdleConns(maxConnections)
 	db.SetConnMaxLifetime(connectionLifetime)
 	db.SetConnMaxIdleTime(connectionIdle)
-	backend, err := func() (*sqlbackend.Backend, error) {
-		if err := answers(ctx, db.PingContext); err != nil {
-			return nil, err
-		}
-		if migrate {
-			if err := migrations.Up(ctx, db, migrations.MySQL, nil); err != nil {
-				return nil, err
-			}
-		}
-		return mysqlbackend.New(ctx, db, nil)
-	}()
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &database{backend, db.Close}, nil
+	return &server{
+		dialect: migrations.MySQL,
+		db:      db,
+		backend: func(ctx context.Context) (backend, error) { return mysqlbackend.New(ctx, db, nil) },
+		close:   db.Close,
+	}, nil
 }
 
 // answers fails if a database is down, before anything else is asked of it.
-func answers(ctx context.Context, ping func(context.Context) error) error {
+func answers(ctx context.Context, db *sql.DB) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := ping(ctx); err != nil {
+	if err := db.PingContext(ctx); err != nil {
 		return fmt.Errorf("cannot connect: %w", err)
 	}
 	return nil

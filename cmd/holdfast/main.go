@@ -3,6 +3,7 @@
 //
 //	holdfast demo       the shop on this machine, several nodes, nothing to set up
 //	holdfast serve      one node of the shop on a database of yours
+//	holdfast migrate    makes or updates the tables in a database of yours
 //	holdfast health     asks a node how it is, for a container's health check
 //	holdfast version    which build this is
 //

@@ -200,7 +200,7 @@ func TestVersion(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	out, _, code := runCommand(t)
-	wantContains(t, out, "demo", "serve", "health", "version")
+	wantContains(t, out, "demo", "serve", "migrate", "health", "version")
 	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}

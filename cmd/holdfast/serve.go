@@ -41,7 +41,7 @@ func newServeCommand() *cobra.Command {
 			"Told to stop, it first drains: it goes on serving, but says so at /healthz, where\n" +
 			"balancers should look, and asks clients to use another connection. A second\n" +
 			"signal ends it at once.\n\n" +
-			"The database is one of\n" +
+			"The database, in --database or " + databaseVariable + ", is one of\n" +
 			"  sqlite:path/to/file\n" +
 			"  postgres://user:password@host:5432/name\n" +
 			"  mysql://user:password@host:3306/name       (MariaDB too)\n\n" +
@@ -51,11 +51,11 @@ func newServeCommand() *cobra.Command {
 			"  holdfast serve --node node2 --listen :8082 --database postgres://app@db/app --migrate",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			switch {
-			case name == "":
+			if name == "" {
 				return usageError{errors.New("--node is missing: a name for this node, unlike that of any other")}
-			case database == "":
-				return usageError{errors.New("--database is missing: " + databaseForms)}
+			}
+			if database, err = databaseAddress(database); err != nil {
+				return err
 			}
 			if err := sessionstore.ValidateRoute(name); err != nil {
 				return usageError{fmt.Errorf("--node %q: want 1 to %d of A-Z a-z 0-9 _ and -", name, sessionstore.MaxRouteBytes)}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-sessions/holdfast/migrations"
+)
+
+// databaseVariable is the environment variable that stands for --database: command lines
+// can be seen by others on the machine.
+const databaseVariable = "HOLDFAST_DATABASE"
+
+// databaseAddress returns the value of --database, or of what stands for it.
+func databaseAddress(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if address := os.Getenv(databaseVariable); address != "" {
+		return address, nil
+	}
+	return "", usageError{fmt.Errorf("--database and %s are missing: %s", databaseVariable, databaseForms)}
+}
+
+func newMigrateCommand() *cobra.Command {
+	var database string
+	var cfg migrations.Config
+	cmd := &cobra.Command{
+		Use:   "migrate --database URL",
+		Short: "Make or update the tables in a database",
+		Long: "Makes the tables that sessions are stored in, or brings them to the version that\n" +
+			"this build needs. It may run beside nodes that use them, and several times at\n" +
+			"once. It is for programs whose own user may not create tables: they need the\n" +
+			"rights to SELECT, INSERT, UPDATE and DELETE, and on PostgreSQL USAGE of the schema.\n\n" +
+			"Without --database, " + databaseVariable + " says where the database is.",
+		Example: "  holdfast migrate --database postgres://owner:password@db/app --schema sessions\n" +
+			"  " + databaseVariable + "=mysql://owner:password@db/app holdfast migrate",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			address, err := databaseAddress(database)
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(address, "sqlite:") {
+				return usageError{errors.New("--database: SQLite's tables are made and updated whenever it is opened")}
+			}
+			var was int64
+			err = withServer(ctx, address, func(s *server) (err error) {
+				if _, err := cfg.Names(s.dialect); err != nil {
+					return usageError{err}
+				}
+				if was, err = migrations.Version(ctx, s.db, s.dialect, &cfg); err != nil {
+					return err
+				}
+				if err := migrations.Up(ctx, s.db, s.dialect, &cfg); err != nil {
+					return err
+				}
+				return s.close()
+			})
+			if err != nil {
+				return err
+			}
+			if was >= migrations.Latest {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Nothing to do: the schema has version %d.\n", was)
+			} else {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "The schema has version %d now, it was %d.\n", migrations.Latest, was)
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&database, "database", "", "`URL` of the database, as for serve")
+	flags.StringVar(&cfg.Schema, "schema", "", "`name` of the PostgreSQL schema to hold the tables, made if it is missing")
+	flags.StringVar(&cfg.TablePrefix, "table-prefix", migrations.DefaultTablePrefix, "`text` that the tables' names begin with")
+	return cmd
+}
