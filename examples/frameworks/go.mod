@@ -3,6 +3,7 @@ module github.com/holdfast-sessions/holdfast/examples/frameworks
 go 1.26.0
 
 require (
+	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/holdfast-sessions/holdfast v0.0.0
