@@ -36,7 +36,7 @@ const (
 type feed struct {
 	source       sessionstore.EventSource
 	cfg          *Config
-	applications func() ([]sessionstore.Application, <-chan struct{})
+	applications func() []sessionstore.Application
 
 	epoch time.Time    // what at counts from
 	at    atomic.Int64 // nanoseconds since epoch when the latest answered poll began, 0 if none was
@@ -47,7 +47,7 @@ type feed struct {
 	seen   map[int64]bool // events that the poll before returned
 }
 
-func newFeed(source sessionstore.EventSource, cfg *Config, applications func() ([]sessionstore.Application, <-chan struct{})) *feed {
+func newFeed(source sessionstore.EventSource, cfg *Config, applications func() []sessionstore.Application) *feed {
 	return &feed{source: source, cfg: cfg, applications: applications, epoch: time.Now()}
 }
 
@@ -78,13 +78,7 @@ func (f *feed) run(ctx context.Context) {
 		} else if failures++; failures == 1 && ctx.Err() == nil {
 			f.cfg.Logger.Warn("events of other nodes cannot be read", slog.Any("error", err))
 		}
-		t := time.NewTimer(f.cfg.PollInterval - rand.N(f.cfg.PollInterval/8+1)) // nodes do not poll in step
-		select {
-		case <-t.C:
-		case <-rung:
-			t.Stop()
-		case <-ctx.Done():
-			t.Stop()
+		if wait(ctx, early(f.cfg.PollInterval), rung) != nil {
 			return
 		}
 	}
@@ -100,7 +94,7 @@ func (f *feed) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	apps, _ := f.applications()
+	apps := f.applications()
 	if f.cursor == 0 || f.missed(began, wall) {
 		for _, app := range apps {
 			app.Reset()
@@ -157,7 +151,7 @@ func (f *feed) listen(ctx context.Context, bell sessionstore.Doorbell, rung chan
 			backoff = firstBackoff
 		}
 		f.cfg.Logger.Warn("doorbell lost, events are polled meanwhile", slog.Any("error", err))
-		if wait(ctx, backoff/2+rand.N(backoff)) != nil {
+		if wait(ctx, backoff/2+rand.N(backoff), nil) != nil {
 			return
 		}
 		backoff = min(2*backoff, longestBackoff)

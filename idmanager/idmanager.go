@@ -243,12 +243,18 @@ func (m *Manager) Attach(app sessionstore.Application) error {
 	return nil
 }
 
-// applications returns those attached now, and a channel that is closed when
-// there are more.
-func (m *Manager) applications() ([]sessionstore.Application, <-chan struct{}) {
+// applications returns those attached now.
+func (m *Manager) applications() []sessionstore.Application {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clip(m.apps), m.attached
+	return slices.Clip(m.apps)
+}
+
+// attachments returns a channel that is closed when the next one is attached.
+func (m *Manager) attachments() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.attached
 }
 
 // Live reports whether cached copies may answer: Run is running and, where the
@@ -260,14 +266,14 @@ func (m *Manager) Live() bool { return m.live.Load() && (m.feed == nil || m.feed
 // them to the attached ones with cause. It returns what it removed, one Info for
 // each application's part; beside an error, what was removed before it.
 //
-// A caller that gives up meanwhile is not told of its session's end, but the listeners
-// are: once begun, it goes on for as long as Config.Timeout.
+// The end of ctx does not cut it short: once begun it takes up to Config.Timeout, so that
+// the listeners are told of what it has removed (P11).
 func (m *Manager) End(ctx context.Context, sel sessionstore.Selector, cause sessionstore.Cause) ([]sessionstore.Info, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	apps, _ := m.applications()
+	apps := m.applications()
 	within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	removed, err := m.backend.Delete(within, sel)
@@ -314,7 +320,7 @@ func (m *Manager) announce(ctx context.Context, apps []sessionstore.Application,
 
 // Renewed tells the other attached applications that app gave id a new secret.
 func (m *Manager) Renewed(id sessionstore.ID, app string) {
-	apps, _ := m.applications()
+	apps := m.applications()
 	for _, a := range apps {
 		if a.Name != app {
 			a.Forget(id, false)
@@ -329,7 +335,7 @@ func (m *Manager) Expire(ctx context.Context, id sessionstore.ID) error {
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	apps, _ := m.applications()
+	apps := m.applications()
 	within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	removed, _, err := m.backend.DeleteExpired(within, m.sweepOf(apps, id, m.cfg.SweepBatch))

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -77,13 +75,7 @@ func (r *registration) run(ctx context.Context) error {
 			failing = true
 			r.cfg.Logger.Warn("node is not registered, trying again", slog.String("node", r.self.Name), slog.Any("error", err))
 		}
-		t := time.NewTimer(r.cfg.HeartbeatInterval - rand.N(r.cfg.HeartbeatInterval/8+1)) // nodes do not beat in step
-		select {
-		case <-t.C:
-		case <-r.changed:
-			t.Stop()
-		case <-ctx.Done():
-			t.Stop()
+		if wait(ctx, early(r.cfg.HeartbeatInterval), r.changed) != nil {
 			return nil
 		}
 	}

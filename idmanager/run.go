@@ -91,9 +91,8 @@ func (m *Manager) Shutdown(ctx context.Context) error {
 		case <-ctx.Done(): // write back what can be written all the same
 		}
 	}
-	apps, _ := m.applications()
 	var errs []error
-	for _, app := range apps {
+	for _, app := range m.applications() {
 		errs = append(errs, app.Flush(ctx))
 	}
 	if m.registration != nil {
@@ -108,7 +107,8 @@ func (m *Manager) runTouches(ctx context.Context) {
 	defer wg.Wait()
 	started := 0
 	for {
-		apps, more := m.applications()
+		more := m.attachments() // first, so that none is missed
+		apps := m.applications()
 		for _, app := range apps[started:] {
 			wg.Go(func() {
 				every(ctx, app.TouchInterval, func() {
@@ -127,18 +127,25 @@ func (m *Manager) runTouches(ctx context.Context) {
 	}
 }
 
+// early returns up to an eighth less than d, so that nodes do not act in step.
+func early(d time.Duration) time.Duration { return d - rand.N(d/8+1) }
+
 // every calls f after each interval, which is up to a quarter longer, until ctx ends.
 func every(ctx context.Context, interval time.Duration, f func()) {
-	for wait(ctx, interval+rand.N(interval/4+1)) == nil {
+	for wait(ctx, interval+rand.N(interval/4+1), nil) == nil {
 		f()
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) error {
+// wait returns after d, or earlier if something comes from wake, which may be nil. It
+// fails if ctx ends first.
+func wait(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return nil
+	case <-wake:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

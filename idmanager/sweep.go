@@ -38,7 +38,7 @@ func (m *Manager) runSweep(ctx context.Context) {
 // own with a pause after it, so that a backlog of millions harms nobody.
 func (m *Manager) sweep(ctx context.Context, p *pace) error {
 	for {
-		apps, _ := m.applications()
+		apps := m.applications()
 		start := time.Now()
 		// Also if ctx ends meanwhile: what is removed has to be announced.
 		begun := context.WithoutCancel(ctx)
@@ -56,7 +56,7 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 		}
 		rest := p.rest(took)
 		p.done(took)
-		if wait(ctx, rest) != nil {
+		if wait(ctx, rest, nil) != nil {
 			return nil
 		}
 	}

@@ -34,24 +34,37 @@ const retryAfter = "5"
 // The client's cookies are left alone: they may be as valid as ever. It is told only what
 // the handler has stored before, with [sessionstore.Session.Save].
 func DefaultErrorHandler(w http.ResponseWriter, _ *http.Request, err error) {
+	status, text := describe(err)
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
-	status, text := http.StatusServiceUnavailable, "Sessions are unavailable at the moment. Please try again."
-	switch {
-	case errors.Is(err, sessionstore.ErrNotFound):
-		status, text = http.StatusConflict, "Your session ended while this request ran. Nothing was saved."
-	case errors.Is(err, sessionstore.ErrConflict):
-		status, text = http.StatusConflict, "Your session was changed by other requests meanwhile. Please try again."
-	case errors.Is(err, sessionstore.ErrLimit):
-		status, text = http.StatusConflict, "There are too many open sessions of this account. End one of them first."
-	case errors.Is(err, sessionstore.ErrTooLarge):
-		status, text = http.StatusRequestEntityTooLarge, "This does not fit into your session and was not saved."
-	case errors.Is(err, sessionstore.ErrUnstorable), errors.Is(err, sessionstore.ErrCorrupt), errors.Is(err, sessionstore.ErrTooLate):
-		status, text = http.StatusInternalServerError, "Internal server error"
-	default:
+	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", retryAfter)
 	}
 	http.Error(w, text, status)
+}
+
+// describe returns the status and the text that an error is answered with.
+func describe(err error) (status int, text string) {
+	switch {
+	case errors.Is(err, sessionstore.ErrNotFound):
+		return http.StatusConflict, "Your session ended while this request ran. Nothing was saved."
+	case errors.Is(err, sessionstore.ErrConflict):
+		return http.StatusConflict, "Your session was changed by other requests meanwhile. Please try again."
+	case errors.Is(err, sessionstore.ErrLimit):
+		return http.StatusConflict, "There are too many open sessions of this account. End one of them first."
+	case errors.Is(err, sessionstore.ErrTooLarge):
+		return http.StatusRequestEntityTooLarge, "This does not fit into your session and was not saved."
+	case errors.Is(err, sessionstore.ErrUnstorable), errors.Is(err, sessionstore.ErrCorrupt), errors.Is(err, sessionstore.ErrTooLate):
+		return http.StatusInternalServerError, "Internal server error"
+	}
+	return http.StatusServiceUnavailable, "Sessions are unavailable at the moment. Please try again."
+}
+
+// isOutage reports whether err does not say what is wrong with this one request: then
+// the database has failed, and does so for others too.
+func isOutage(err error) bool {
+	status, _ := describe(err)
+	return status == http.StatusServiceUnavailable
 }
 
 // levelOf tells what operators must look into from what users do.

@@ -148,10 +148,11 @@ func (s *Sessions) begin(ctx context.Context, claims *presented) (session *sessi
 func (s *Sessions) answer(w http.ResponseWriter, r *http.Request, err error) {
 	s.errors.Add(1)
 	const message = "request answered by the session error handler"
-	if !isOutage(err) {
-		s.log(r.Context(), levelOf(r.Context(), err), message, err)
+	level := levelOf(r.Context(), err)
+	if level < slog.LevelError || !isOutage(err) { // a client that hung up is none
+		s.log(r.Context(), level, message, err)
 	} else if omitted, ok := s.outages.admit(); ok {
-		s.log(r.Context(), levelOf(r.Context(), err), message, err, slog.Int("lines_omitted_before", omitted))
+		s.log(r.Context(), level, message, err, slog.Int("lines_omitted_before", omitted))
 	}
 	s.cfg.ErrorHandler(w, r, err)
 }

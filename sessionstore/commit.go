@@ -29,8 +29,9 @@ type Receipt struct {
 // not stored and reported as [ErrTooLate]. Beside an error, the receipt is about what
 // the request has read, and what earlier Saves of it have stored.
 //
-// A request without changes costs nothing here, but where nobody runs the ID
-// manager it may write back access times.
+// A request without changes runs no statement here, with two exceptions: a touch where
+// nobody runs the ID manager, or where the session's idle timeout is short or nearly over;
+// and a question before the client's token is given another route.
 func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 	node, route := m.ids.Node(), m.route()
 	s.mu.Lock()

@@ -139,22 +139,14 @@ func (c *Config) resolved() (Config, error) {
 	if c == nil {
 		c = &Config{}
 	}
-	r := Config{
-		IdleTimeout:  cmp.Or(c.IdleTimeout, DefaultIdleTimeout),
-		Lifetime:     cmp.Or(c.Lifetime, DefaultLifetime),
-		MaxStale:     cmp.Or(c.MaxStale, DefaultMaxStale),
-		Timeout:      cmp.Or(c.Timeout, DefaultTimeout),
-		CacheBytes:   cmp.Or(c.CacheBytes, DefaultCacheBytes),
-		MaxDataBytes: cmp.Or(c.MaxDataBytes, DefaultMaxDataBytes),
-		Freshness:    c.Freshness,
-		Outage:       c.Outage,
-		OutageGrace:  c.OutageGrace,
-		MaxSessions:  c.MaxSessions,
-		LimitPolicy:  c.LimitPolicy,
-		Codec:        c.Codec,
-		Listeners:    slices.Clone(c.Listeners),
-		Logger:       c.Logger,
-	}
+	r := *c
+	r.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
+	r.Lifetime = cmp.Or(c.Lifetime, DefaultLifetime)
+	r.MaxStale = cmp.Or(c.MaxStale, DefaultMaxStale)
+	r.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	r.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
+	r.MaxDataBytes = cmp.Or(c.MaxDataBytes, DefaultMaxDataBytes)
+	r.Listeners = slices.Clone(c.Listeners)
 	if r.Codec == nil {
 		r.Codec = JSON{}
 	}

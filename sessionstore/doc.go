@@ -45,12 +45,13 @@
 //
 // Managers, attributes and codecs are safe for concurrent use by any number of
 // requests; a [Session] by the goroutines of its own request. The package starts
-// no goroutine: package idmanager's Run drives what is periodic.
+// no goroutine, but for the timer of a request whose session has an idle timeout shorter
+// than two touch intervals: package idmanager's Run drives what is periodic.
 //
 // # Errors
 //
 // Reading and changing a session never fails. A commit fails with an error that
-// wraps one of this package's sentinels or says that the database did not do it;
-// see [Session.Save]. A stored value that no longer decodes costs its attribute
+// wraps one of this package's sentinels; after any other it is unknown whether it took
+// place. See [Session.Save]. A stored value that no longer decodes costs its attribute
 // only (P13).
 package sessionstore

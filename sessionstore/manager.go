@@ -11,9 +11,9 @@ import (
 )
 
 // A Manager runs the lifecycle of one application's sessions: create, load,
-// save, renew, invalidate, expire. It keeps copies in memory and starts no
-// goroutine. It is safe for concurrent use, and needs no closing: shutting its ID
-// manager down writes back what it holds.
+// save, renew, invalidate, expire. It keeps copies in memory. It is safe for concurrent
+// use, and needs no closing: shutting its ID manager down writes back what it holds. Use
+// [New]; the zero Manager is not usable.
 type Manager struct {
 	ids     IDManager
 	drainer Drainer // ids too, nil if it is none

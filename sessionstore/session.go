@@ -371,11 +371,11 @@ func (s *Session) Done() <-chan struct{} {
 }
 
 // Save commits the changes made so far, in the middle of a long request, and
-// leaves this request seeing what was stored. It is errors.Is [ErrNotFound] if
-// the session has ended, [ErrTooLarge], [ErrLimit], [ErrConflict], or [ErrTooLate]
-// if the response has begun and a change needs the client to be given a new token
-// (the other changes are stored). After any other error it is unknown whether the
-// changes were stored. Changes that could not be stored stay pending; see Discard. Those
+// leaves this request seeing what was stored. Its error is errors.Is [ErrNotFound] if
+// the session has ended, [ErrTooLarge], [ErrLimit], [ErrConflict], [ErrUnstorable] or
+// [ErrCorrupt], and nothing was stored; or [ErrTooLate] if the response has begun and a
+// change needs the client to be given a new token, and the other changes were stored.
+// After any other error it is unknown whether the changes were stored. Changes that could not be stored stay pending; see Discard. Those
 // of a session that has ended are dropped, and s is from then on a new, empty session.
 // If [Attr.Update] or [Attr.Take] is among them, they might be done twice then, so the
 // commit at the response's first byte fails, unless Save is called again or Discard.

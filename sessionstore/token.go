@@ -30,6 +30,9 @@ var tokenEncoding = base64.RawURLEncoding.Strict()
 // it (P8). The zero SecretHash stands for "none".
 type SecretHash [sha256.Size]byte
 
+// IsZero reports whether h is the zero SecretHash, "none".
+func (h SecretHash) IsZero() bool { return h == SecretHash{} }
+
 // A Token is the secret a client presents to claim its session: the session's
 // [ID], 128 random bits, and the route name of the node that issued it.
 //

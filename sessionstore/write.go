@@ -390,13 +390,13 @@ func pause(ctx context.Context, d time.Duration) error {
 // fails alone. It returns no record if nothing is to be stored.
 func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, Condition) {
 	rec := &Record{Info: base.info.of(m.app), SecretHash: base.hash}
+	rec.Node = m.ids.Node()
 	was := rec.Info
 	cond := Condition{Version: base.info.Version, SecretHash: base.hash}
 	// Another node may hold a copy that a client with an outdated version cookie
 	// would be content with: because that node wrote the version before, or because
 	// the responses of overlapping requests may reach the client in any order (P6).
 	cond.Announce = !base.own || base.activity.inflight.Load() > 1
-	rec.Node = m.ids.Node()
 	attrs, changed := base.attrs, false
 	for i, w := range group {
 		w.before, w.after, w.err = nil, nil, nil
@@ -413,7 +413,7 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 		}
 		if err == nil && w.alone() {
 			err = m.prepareAlone(base, rec, &cond, w)
-			changed = changed || err == nil && (rec.Info != withNode(was, rec.Node) || rec.SecretHash != base.hash)
+			changed = changed || err == nil && (rec.Info != was || rec.SecretHash != base.hash)
 		}
 		if err != nil {
 			w.err = err
@@ -435,11 +435,6 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 		rec.Data = []byte(base.unreadable)
 	}
 	return rec, attrs, cond
-}
-
-func withNode(i Info, node string) Info {
-	i.Node = node
-	return i
 }
 
 // prepareAlone adds the changes that concern no attribute.

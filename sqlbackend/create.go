@@ -21,7 +21,7 @@ func (b *Backend) Create(ctx context.Context, rec *sessionstore.Record, cond ses
 }
 
 func (b *Backend) create(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (created int64, err error) {
-	if cond.SecretHash != (sessionstore.SecretHash{}) { // it joins
+	if !cond.SecretHash.IsZero() { // it joins
 		err = b.inTurn(ctx, func(ctx context.Context, lock *statement) error {
 			created, err = b.createAlone(ctx, rec, cond, lock)
 			return err
@@ -44,7 +44,7 @@ func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, con
 	if err != nil {
 		return 0, err
 	}
-	joins := cond.SecretHash != (sessionstore.SecretHash{})
+	joins := !cond.SecretHash.IsZero()
 	var mutexes []string
 	if !joins {
 		// The primary key keeps one application from creating an ID twice. Rows that

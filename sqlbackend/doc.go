@@ -38,7 +38,7 @@
 //
 // A second table holds what nodes tell each other. Each event is stored in the
 // transaction of the change it tells of, as its last statement or, on PostgreSQL,
-// within the one statement that an announced Update is. A poll is one statement.
+// within the one statement that an announced Update, a group of them, or a deletion is. A poll is one statement.
 //
 // Events get their numbers in another order than their transactions commit, so a
 // reader that only remembered the last number would miss some. Cursors are places
@@ -64,7 +64,9 @@
 // # Errors
 //
 // Deadlocks, serialization failures and busy databases, after which a database has
-// undone everything, are retried with jitter. Nothing else is: after any other
+// undone everything, are retried with jitter. So is what the server refused because it
+// shuts down or only reads, what met somebody's lock, and once a transaction whose
+// connection was lost before its COMMIT: none of these has happened. After any other
 // error a write may or may not have happened. Errors carry a session's ID and
 // never its secret's hash or data (P8).
 package sqlbackend

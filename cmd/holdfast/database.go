@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -211,18 +209,9 @@ func openSQLite(ctx context.Context, path string) (*database, error) {
 	if path == "" {
 		return nil, usageError{errors.New("--database: sqlite: has no path after it")}
 	}
-	if path != sqlite.Memory {
-		// SQLite's own message for both is "unable to open database file: out of memory".
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			return nil, fmt.Errorf("database sqlite:%s: is a directory, want a file", path)
-		}
-		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			return nil, fmt.Errorf("database sqlite:%s: its directory: %w", path, err)
-		}
-	}
 	backend, err := sqlite.Open(ctx, path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("database sqlite:%s: %w", path, err)
+		return nil, err // which names the path
 	}
 	return &database{backend, backend.Close}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"fmt"
 	"net"
@@ -41,34 +42,22 @@ func mysqlConnector(u *url.URL) (driver.Connector, error) {
 // mysqlConfig translates a URL of one host, with the parameters of go-sql-driver/mysql, into
 // the configuration that the driver makes of its own kind of DSN.
 func mysqlConfig(u *url.URL) (*mysql.Config, error) {
-	parts := mysql.NewConfig()
-	parts.User = u.User.Username()
-	parts.Passwd, _ = u.User.Password()
-	parts.Net = "tcp"
-	port := u.Port()
-	if port == "" {
-		port = "3306"
-	}
-	host := u.Hostname()
-	if host == "" {
-		host = "127.0.0.1"
-	}
-	parts.Addr = net.JoinHostPort(host, port)
-	parts.DBName = strings.TrimPrefix(u.Path, "/")
-
-	// The driver reads parameters only as part of a DSN.
+	host, port := cmp.Or(u.Hostname(), "127.0.0.1"), cmp.Or(u.Port(), "3306")
 	query := u.Query()
 	if !query.Has("interpolateParams") {
-		query.Set("interpolateParams", "true") // saves a round trip per statement
+		query.Set("interpolateParams", "true") // Galera demands it, and it saves large statements a round trip
 	}
 	if !query.Has("timeout") {
 		query.Set("timeout", connectTimeout.String())
 	}
-	read, err := mysql.ParseDSN("/?" + query.Encode())
+	// The driver reads parameters only as part of a DSN, and tls together with the address.
+	cfg, err := mysql.ParseDSN("tcp(" + net.JoinHostPort(host, port) + ")/?" + query.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
-	read.User, read.Passwd, read.Net, read.Addr, read.DBName = parts.User, parts.Passwd, parts.Net, parts.Addr, parts.DBName
-	read.Logger = &mysql.NopLogger{} // it would repeat what is returned
-	return read, nil
+	cfg.User = u.User.Username()
+	cfg.Passwd, _ = u.User.Password()
+	cfg.DBName = strings.TrimPrefix(u.Path, "/")
+	cfg.Logger = &mysql.NopLogger{} // it would repeat what is returned
+	return cfg, nil
 }

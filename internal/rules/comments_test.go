@@ -14,7 +14,7 @@ import (
 const longestPackageComment = 20 // lines
 
 // TestPackageComments wants exactly one package comment in each package, and long
-// ones in doc.go (rule 2).
+// ones in doc.go.
 func TestPackageComments(t *testing.T) {
 	comments := make(map[string][]goFile) // by directory
 	for _, f := range goFiles(t) {
@@ -47,7 +47,7 @@ func TestPackageComments(t *testing.T) {
 
 // TestExportedHaveComments wants a comment on all that users see: exported
 // identifiers of packages that can be imported, and the fields of their configs,
-// which also say what they default to (rule 15).
+// which also say what they default to.
 func TestExportedHaveComments(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if f.isTest() || f.ast.Name.Name == "main" || slices.Contains(strings.Split(f.dir, "/"), "internal") {
@@ -149,7 +149,7 @@ func checkFields(t *testing.T, f goFile, spec *ast.TypeSpec) {
 }
 
 // TestPromisesAreNamed wants each promise of ARCHITECTURE.md to be named by a
-// test, and cited by the code that keeps it (rule 5).
+// test, and cited by the code that keeps it.
 func TestPromisesAreNamed(t *testing.T) {
 	const promises = 14
 	tested, cited := make(map[string]bool), make(map[string]bool)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestFilesAreNamedAfterWhatTheyHold refuses names that say nothing (rule 7).
+// TestFilesAreNamedAfterWhatTheyHold refuses names that say nothing.
 func TestFilesAreNamedAfterWhatTheyHold(t *testing.T) {
 	empty := []string{
 		"util", "utils", "common", "helper", "helpers", "type", "types", "model", "models", "misc", "base", "shared",
@@ -58,7 +58,7 @@ func TestNothingIsLeftForLater(t *testing.T) {
 }
 
 // TestNoTestSleeps refuses time.Sleep in tests but in the bubbles of
-// testing/synctest, where it takes no time (rule 39).
+// testing/synctest, where it takes no time.
 func TestNoTestSleeps(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if !f.isTest() {
@@ -78,7 +78,7 @@ func TestNoTestSleeps(t *testing.T) {
 	}
 }
 
-// TestNoGlobalState refuses init functions (rule 22).
+// TestNoGlobalState refuses init functions.
 func TestNoGlobalState(t *testing.T) {
 	for _, f := range goFiles(t) {
 		for _, name := range f.functions() {

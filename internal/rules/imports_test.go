@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestImports holds packages to what they may import, directly or not (rules 1
-// and 14). Entries are packages of this module, from its root, and modules.
+// TestImports holds packages to what they may import, directly or not.
+// Entries are packages of this module, from its root, and modules.
 func TestImports(t *testing.T) {
 	core := []string{
 		"github.com/google/uuid",
@@ -46,7 +46,7 @@ func TestImports(t *testing.T) {
 var drivers = []string{"github.com/jackc/pgx/v5", "github.com/go-sql-driver/mysql", "modernc.org/sqlite"}
 
 // TestOneDriverEach checks that who imports one dialect compiles no other
-// dialect's driver (rule 1).
+// dialect's driver.
 func TestOneDriverEach(t *testing.T) {
 	for pkg, own := range map[string]string{
 		"migrations":          "",
@@ -91,7 +91,7 @@ func program(pkg string) bool {
 var update = flag.Bool("update", false, "rewrite docs/modules.txt")
 
 // TestModules compares the modules that builds need with the list that is checked
-// in, so that a new one does not go unnoticed (rule 8).
+// in, so that a new one does not go unnoticed.
 func TestModules(t *testing.T) {
 	var library, programs []string
 	for _, p := range goList(t, "./...") {
@@ -146,7 +146,7 @@ func TestModules(t *testing.T) {
 const updateModules = "go test ./internal/rules -run TestModules -update"
 
 // TestDirectModulesAreExplained wants a word in docs/design.md about each module
-// that a package here imports itself (rule 8).
+// that a package here imports itself.
 func TestDirectModulesAreExplained(t *testing.T) {
 	design, err := os.ReadFile(filepath.Join(root, "docs", "design.md"))
 	if err != nil {

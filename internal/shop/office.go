@@ -1,6 +1,7 @@
 package shop
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -91,7 +92,7 @@ func (site *Site) postPacked(w http.ResponseWriter, r *http.Request) {
 func (site *Site) postNote(w http.ResponseWriter, r *http.Request) {
 	note := strings.TrimSpace(strings.ToValidUTF8(formValue(w, r, "note"), ""))
 	if note == "" || len(note) > maxNoteBytes {
-		site.office.deny(w, r, http.StatusUnprocessableEntity, "a note has some text, but not more than 500 bytes")
+		site.office.deny(w, r, http.StatusUnprocessableEntity, fmt.Sprintf("a note has some text, but not more than %d bytes", maxNoteBytes))
 		return
 	}
 	remarks.Update(sessionstore.FromContext(r.Context()), func(notes []string) []string {

@@ -26,7 +26,7 @@ import (
 type Options struct {
 	// New returns an empty backend that shares nothing with any other one. What
 	// it opens it closes with t.Cleanup. It is called once for each group of
-	// subtests, about a dozen times.
+	// subtests, fewer than twenty times.
 	New func(t *testing.T) sessionstore.Backend
 
 	// Advance lets d pass for b: it sets b's clock forward by d, or makes all

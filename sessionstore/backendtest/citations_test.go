@@ -11,7 +11,7 @@ import (
 )
 
 // TestCitations compares the subtests with the documentation they cite, so that
-// neither can change without the other (house rule 16).
+// neither can change without the other.
 func TestCitations(t *testing.T) {
 	backend := comments(t, "../backend.go")
 	spec := backend + " " + comments(t, "../record.go") + " " + comments(t, "../events.go") + " " + comments(t, "../nodes.go")

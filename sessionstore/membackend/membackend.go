@@ -101,7 +101,8 @@ func (b *Backend) Create(ctx context.Context, rec *sessionstore.Record, cond ses
 	defer b.mu.Unlock()
 	now := b.nowLocked()
 	records := b.sessions[rec.Key.ID]
-	if joins := cond.SecretHash != (sessionstore.SecretHash{}); joins {
+	joins := !cond.SecretHash.IsZero()
+	if joins {
 		proven := false
 		for app, r := range records {
 			proven = proven || app != rec.Key.App && live(r, now) && r.SecretHash == cond.SecretHash
@@ -119,7 +120,7 @@ func (b *Backend) Create(ctx context.Context, rec *sessionstore.Record, cond ses
 		return time.Time{}, sessionstore.ErrLimit
 	}
 
-	if cond.SecretHash != (sessionstore.SecretHash{}) {
+	if joins {
 		b.renewLocked(rec, cond)
 	}
 	r := copyOf(rec, time.Time{})

@@ -81,7 +81,7 @@ func knowsLists(ctx context.Context, db *sql.DB) (bool, error) {
 
 func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlbackend.Statements) (*sqlbackend.Backend, error) {
 	return sqlbackend.New(ctx, &sqldb.DB{
-		Write: db, Read: db,
+		Write: db,
 		Begin: []string{
 			// For the next transaction only. Under REPEATABLE READ, InnoDB would lock
 			// gaps between rows, in which other sessions are to be inserted.

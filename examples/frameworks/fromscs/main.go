@@ -59,5 +59,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(http.ListenAndServe("localhost:8080", handler(scs.New(), sessions)))
+	old := scs.New()
+	old.Cookie.Name = "old_session" // the new one's is "session" too, without TLS
+	log.Fatal(http.ListenAndServe("localhost:8080", handler(old, sessions)))
 }
