@@ -41,7 +41,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.feed != nil {
 		m.feed.start()
 	}
-	m.live.Store(true)
+	m.running.Store(true)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.runTouches(ctx) })
 	if m.cfg.SweepInterval > 0 {
@@ -61,7 +61,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		})
 	}
 	<-ctx.Done()
-	m.live.Store(false)
+	m.running.Store(false)
 	wg.Wait()
 
 	m.mu.Lock()

@@ -50,7 +50,7 @@ func (m *Manager) sweep(ctx context.Context, p *pace) error {
 			p.failed()
 			return err
 		}
-		m.announce(begun, apps, removed, sessionstore.CauseExpired)
+		announce(begun, apps, removed, sessionstore.CauseExpired)
 		if !more {
 			return nil
 		}

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
 const (
@@ -65,9 +63,9 @@ type Config struct {
 	InsecureCookie bool
 
 	// ErrorHandler answers a request whose session could not be loaded or
-	// committed. w has the headers it had before the wrapped handler ran, and
-	// nothing of that handler's own output precedes or follows. It is called at
-	// most once for a request, must write a response, and need not log: err is
+	// committed. w has the headers it had before the wrapped handler ran, and the
+	// session's cookies if that handler had stored something with Save; nothing of that
+	// handler's own output precedes or follows. It is called at most once for a request, must write a response, and need not log: err is
 	// logged already. Its text is not for clients. Defaults to [DefaultErrorHandler].
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
@@ -166,18 +164,4 @@ func hasPrefixFold(name, prefix string) bool {
 // isTokenRune reports whether r may stand in a token of RFC 9110, such as a cookie's name.
 func isTokenRune(r rune) bool {
 	return r > ' ' && r < 0x7f && !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-}
-
-// New returns the middleware for the sessions of m. A nil cfg means the defaults;
-// cfg is copied. Its errors name the field and what contradicts it.
-func New(m *sessionstore.Manager, cfg *Config) (*Sessions, error) {
-	if m == nil {
-		return nil, errors.New("middleware: session manager is nil")
-	}
-	c, err := cfg.resolved(m.Node())
-	if err != nil {
-		return nil, err
-	}
-	names := cookieNames{token: c.CookieName, version: versionCookieName(c.CookieName, m.App())}
-	return &Sessions{manager: m, cfg: c, names: names, versionCookie: template(c.cookie(names.version))}, nil
 }

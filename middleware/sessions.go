@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -21,6 +22,20 @@ type Sessions struct {
 	outages, clashLog sparseLog
 
 	clashes, errors, lateErrors, lostTokens atomic.Int64
+}
+
+// New returns the middleware for the sessions of m. A nil cfg means the defaults;
+// cfg is copied. Its errors name the field and what contradicts it.
+func New(m *sessionstore.Manager, cfg *Config) (*Sessions, error) {
+	if m == nil {
+		return nil, errors.New("middleware: session manager is nil")
+	}
+	c, err := cfg.resolved(m.Node())
+	if err != nil {
+		return nil, err
+	}
+	names := cookieNames{token: c.CookieName, version: versionCookieName(c.CookieName, m.App())}
+	return &Sessions{manager: m, cfg: c, names: names, versionCookie: template(c.cookie(names.version))}, nil
 }
 
 // Stats are counters since the Sessions were made.

@@ -39,8 +39,8 @@ type drop struct {
 	before Version
 }
 
-// whole is the version before which all are.
-const whole = Version(math.MaxInt64)
+// allVersions is the version before which all are.
+const allVersions = Version(math.MaxInt64)
 
 func (ds *drops) epoch() uint64 {
 	ds.mu.Lock()
@@ -139,7 +139,7 @@ func (c *cache) put(sn *snapshot, epoch uint64) {
 }
 
 // drop forgets a session, and what is on its way into the cache.
-func (c *cache) drop(id ID) { c.outdate(id, whole) }
+func (c *cache) drop(id ID) { c.outdate(id, allVersions) }
 
 // outdate forgets what is older than a version, and what of that is on its way into
 // the cache. A commit that is heard of before its own snapshot is here loses nothing.
@@ -161,7 +161,7 @@ func (c *cache) outdate(id ID, v Version) {
 // doubt keeps what is known of a session from answering until the database has
 // confirmed it, and forgets what is on its way into the cache.
 func (c *cache) doubt(id ID) {
-	c.drops[id.shard()].add(drop{id, whole}) // first, as in outdate
+	c.drops[id.shard()].add(drop{id, allVersions}) // first, as in outdate
 	if c.entries == nil {
 		return
 	}

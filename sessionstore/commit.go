@@ -166,13 +166,13 @@ func (m *Manager) save(ctx context.Context, s *Session) (err error) {
 			f(context.WithoutCancel(ctx))
 		}
 	}()
-	announce, err = m.saveLocked(context.WithValue(ctx, endsKey{}, &ends), s)
+	announce, err = m.saveOnce(context.WithValue(ctx, endsKey{}, &ends), s)
 	return err
 }
 
-// saveLocked is save under the session's commitMu. It returns what is to be
+// saveOnce is save under the session's commitMu. It returns what is to be
 // announced after it.
-func (m *Manager) saveLocked(ctx context.Context, s *Session) (announce []func(context.Context), err error) {
+func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(context.Context), err error) {
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
 	s.mu.Lock()

@@ -19,8 +19,9 @@ const (
 	DefaultMaxDataBytes = 1 << 20
 	DefaultOutageGrace  = 5 * time.Minute
 
-	// maxTouchInterval bounds how far the stored access time lags behind.
-	maxTouchInterval = time.Minute
+	// maxDefaultTouchInterval bounds how far the stored access time lags behind, unless
+	// TouchInterval says otherwise.
+	maxDefaultTouchInterval = time.Minute
 	// maxDuration keeps time arithmetic in microseconds far from overflow.
 	maxDuration = 100 * 365 * 24 * time.Hour
 )
@@ -163,9 +164,9 @@ func (c *Config) resolved() (Config, error) {
 	if r.Lifetime, err = resolveLimit("Lifetime", r.Lifetime); err != nil {
 		return r, err
 	}
-	r.TouchInterval = cmp.Or(c.TouchInterval, maxTouchInterval)
+	r.TouchInterval = cmp.Or(c.TouchInterval, maxDefaultTouchInterval)
 	if r.IdleTimeout > 0 && c.TouchInterval == 0 {
-		r.TouchInterval = max(min(r.IdleTimeout/10, maxTouchInterval), time.Millisecond)
+		r.TouchInterval = max(min(r.IdleTimeout/10, maxDefaultTouchInterval), time.Millisecond)
 	}
 	return r, r.validate()
 }

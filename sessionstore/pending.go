@@ -49,7 +49,7 @@ func (p *pending) limit(what string, d, fallback time.Duration) *time.Duration {
 
 // isEmpty reports whether there is nothing to commit.
 func (p *pending) isEmpty() bool {
-	return len(p.attrs) == 0 && len(p.ends) == 0 && p.err == nil && !p.store()
+	return len(p.attrs) == 0 && len(p.ends) == 0 && p.err == nil && !p.mustWrite()
 }
 
 // isIdempotent reports whether storing the changes twice is storing them once.
@@ -62,8 +62,8 @@ func (p *pending) isIdempotent() bool {
 	return true
 }
 
-// store reports whether something other than an attribute asks for a write.
-func (p *pending) store() bool {
+// mustWrite reports whether something other than an attribute asks for a write.
+func (p *pending) mustWrite() bool {
 	return p.principal != nil || p.idle != nil || p.lifetime != nil || p.renew || p.start
 }
 

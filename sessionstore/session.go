@@ -477,6 +477,10 @@ func (s *Session) enterLocked(a *activity, sn *snapshot, now time.Duration) {
 	s.keepLocked()
 }
 
+// touchesPerIdle is how often a session whose own idle timeout is short is touched in the
+// time of one, while a request runs: twice may fail.
+const touchesPerIdle = 3
+
 // keepLocked has the session touched again and again while the request runs, if its
 // own idle timeout might pass before the next Flush.
 func (s *Session) keepLocked() {
@@ -487,7 +491,7 @@ func (s *Session) keepLocked() {
 	if s.base == nil || s.entered == nil || !s.m.needsOwnTouches(s.base.info.Idle) {
 		return
 	}
-	a, every := s.entered, s.base.info.Idle/keeps
+	a, every := s.entered, s.base.info.Idle/touchesPerIdle
 	var keeper *time.Timer
 	keeper = time.AfterFunc(every, func() {
 		s.m.touchOne(context.Background(), a)

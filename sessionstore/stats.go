@@ -20,7 +20,7 @@ type Stats struct {
 	Renewed      int64 `json:"renewed"`       // new secrets
 	Destroyed    int64 `json:"destroyed"`     // sessions this process ended or expired
 	Touched      int64 `json:"touched"`       // access times written back
-	DecodeErrors int64 `json:"decode_errors"` // attributes that did not decode (P13)
+	DecodeErrors int64 `json:"decode_errors"` // attributes, or whole sessions, that did not decode (P13)
 	TooLate      int64 `json:"too_late"`      // changes that could no longer reach the client
 
 	ListenerPanics int64 `json:"listener_panics"`

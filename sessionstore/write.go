@@ -49,7 +49,7 @@ type write struct {
 }
 
 // alone reports whether the write must have a statement of its own.
-func (w *write) alone() bool { return w.pending.store() }
+func (w *write) alone() bool { return w.pending.mustWrite() }
 
 // saves are the commits under way, one queue per session. While a statement is in
 // flight, commits of the same session gather behind it and travel together in the
@@ -140,7 +140,7 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 			token = NewToken(id, m.route()) // P7: the old one may have been known while anonymous
 		}
 	}
-	m.amend(rec, &w.pending)
+	amend(rec, &w.pending)
 	rec.SecretHash = token.SecretHash()
 	cond.MaxSessions = m.limit(&w.pending)
 	if err := m.encode(rec, attrs); err != nil {
@@ -160,12 +160,12 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 	m.activities.bury(id)
 	w.after = m.written(rec, attrs, 1, anchor, created, nil)
 	m.cache.put(w.after, epoch)
-	m.bound(ctx, w)
+	m.afterLogin(ctx, w)
 	return nil
 }
 
 // amend makes the changes that concern no attribute.
-func (m *Manager) amend(rec *Record, p *pending) {
+func amend(rec *Record, p *pending) {
 	if p.principal != nil {
 		rec.Principal = *p.principal
 	}
@@ -193,8 +193,8 @@ func (m *Manager) encode(rec *Record, attrs attributes) error {
 	return nil
 }
 
-// bound does what a new principal or secret entails, once it is stored.
-func (m *Manager) bound(ctx context.Context, w *write) {
+// afterLogin does what a new principal or secret entails, once it is stored.
+func (m *Manager) afterLogin(ctx context.Context, w *write) {
 	if w.renewed {
 		m.stats.renewed.Add(1)
 		m.ids.Renewed(w.after.info.ID, m.app)
@@ -451,7 +451,7 @@ func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *
 		renew = false // that renewal will do, and its token is not this client's to have (P7)
 	}
 	w.tooLate = false
-	m.amend(rec, p)
+	amend(rec, p)
 	if renew && w.sealed && rec.Principal != "" {
 		// The client could not be told, so it stays what it was. Giving up a
 		// principal is done nevertheless: it ends what the old token could do.
@@ -495,6 +495,6 @@ func (m *Manager) saved(ctx context.Context, group []*write, after *snapshot) {
 			w.after = after.viewing(view.attrs)
 		}
 		view = w.before
-		m.bound(ctx, w)
+		m.afterLogin(ctx, w)
 	}
 }

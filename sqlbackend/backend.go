@@ -114,7 +114,7 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
 	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
 	// What a deletion has removed must be announced (P11).
-	b.deletes = grouper[*deletion]{rows: deleteIDs, timeout: b.timeout, run: b.deleteGroup, stay: true}
+	b.deletes = grouper[*deletion]{rows: deleteBatch, timeout: b.timeout, run: b.deleteGroup, stay: true}
 	version, err := b.schemaVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the version of the database's schema: %w", err)
@@ -145,7 +145,7 @@ func (b *Backend) Groups() Groups {
 
 func (b *Backend) schemaVersion(ctx context.Context) (int64, error) {
 	var version *int64
-	err := b.alone(ctx, func(ctx context.Context, q session) error {
+	err := b.alone(ctx, func(ctx context.Context, q runner) error {
 		_, err := q.queryRow(ctx, b.sql.schemaVersion, nil, &version)
 		return err
 	})
@@ -172,9 +172,9 @@ type unwritten struct{ error }
 func (e *unwritten) Unwrap() error { return e.error }
 
 // inGroupTx is inTx for a group.
-func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(context.Context, session) error) error {
+func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(context.Context, runner) error) error {
 	done := false
-	err := b.inTx(ctx, mutexes, func(ctx context.Context, q session) error {
+	err := b.inTx(ctx, mutexes, func(ctx context.Context, q runner) error {
 		err := do(ctx, q)
 		done = done || err == nil
 		return err
@@ -186,15 +186,15 @@ func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(conte
 }
 
 // alone runs a unit of work that is one statement.
-func (b *Backend) alone(ctx context.Context, do func(context.Context, session) error) error {
-	return b.retry(ctx, func(ctx context.Context) error { return do(ctx, session{b.db, &b.ran}) })
+func (b *Backend) alone(ctx context.Context, do func(context.Context, runner) error) error {
+	return b.retry(ctx, func(ctx context.Context) error { return do(ctx, runner{b.db, &b.ran}) })
 }
 
 // inTx runs a unit of work that is a transaction. What do has collected must not
 // survive a retry: it starts anew each time.
-func (b *Backend) inTx(ctx context.Context, mutexes []string, do func(context.Context, session) error) error {
+func (b *Backend) inTx(ctx context.Context, mutexes []string, do func(context.Context, runner) error) error {
 	return b.retry(ctx, func(ctx context.Context) error {
-		return b.db.InTx(ctx, mutexes, func(q Querier) error { return do(ctx, session{q, &b.ran}) })
+		return b.db.InTx(ctx, mutexes, func(q Querier) error { return do(ctx, runner{q, &b.ran}) })
 	})
 }
 
@@ -204,7 +204,7 @@ func (b *Backend) inTx(ctx context.Context, mutexes []string, do func(context.Co
 func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement, a args, reset func(), row func(Scan) error) error {
 	pipe, ok := b.db.(Pipeliner)
 	if !ok {
-		return b.inTx(ctx, mutexes, func(ctx context.Context, q session) error {
+		return b.inTx(ctx, mutexes, func(ctx context.Context, q runner) error {
 			reset()
 			for _, st := range sts[:len(sts)-1] {
 				if err := q.query(ctx, st, a, skipRow); err != nil {
@@ -229,13 +229,13 @@ func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement
 	})
 }
 
-// A session runs and counts compiled statements, alone or in a transaction.
-type session struct {
+// A runner runs and counts compiled statements, alone or in a transaction.
+type runner struct {
 	q   Querier
 	ran *atomic.Int64
 }
 
-func (s session) exec(ctx context.Context, st *statement, a args) (affected int64, err error) {
+func (s runner) exec(ctx context.Context, st *statement, a args) (affected int64, err error) {
 	text, values, err := st.with(a)
 	if err != nil {
 		return 0, err
@@ -245,7 +245,7 @@ func (s session) exec(ctx context.Context, st *statement, a args) (affected int6
 }
 
 // execRows runs a statement that takes rows, of which there must be at least one.
-func (s session) execRows(ctx context.Context, st *statement, rows []args, rest args) (affected int64, err error) {
+func (s runner) execRows(ctx context.Context, st *statement, rows []args, rest args) (affected int64, err error) {
 	text, values, err := st.withRows(rows, rest)
 	if err != nil {
 		return 0, err
@@ -255,12 +255,12 @@ func (s session) execRows(ctx context.Context, st *statement, rows []args, rest 
 }
 
 // execText runs a text that holds all its values.
-func (s session) execText(ctx context.Context, text string) (affected int64, err error) {
+func (s runner) execText(ctx context.Context, text string) (affected int64, err error) {
 	s.ran.Add(1)
 	return s.q.Exec(ctx, text, nil)
 }
 
-func (s session) query(ctx context.Context, st *statement, a args, row func(Scan) error) error {
+func (s runner) query(ctx context.Context, st *statement, a args, row func(Scan) error) error {
 	text, values, err := st.with(a)
 	if err != nil {
 		return err
@@ -270,7 +270,7 @@ func (s session) query(ctx context.Context, st *statement, a args, row func(Scan
 }
 
 // queryRow scans the only row of an answer and reports whether there was one.
-func (s session) queryRow(ctx context.Context, st *statement, a args, dest ...any) (found bool, err error) {
+func (s runner) queryRow(ctx context.Context, st *statement, a args, dest ...any) (found bool, err error) {
 	err = s.query(ctx, st, a, func(scan Scan) error {
 		found = true
 		return scan(dest...)

@@ -172,3 +172,7 @@ func (b *breaker) availability() Availability {
 	defer b.mu.Unlock()
 	return Availability{Breaker: b.state, Since: b.since, Err: b.last, Opened: b.opened, Refused: b.refused}
 }
+
+// Availability returns whether the database answers, as far as the Backend's calls
+// have shown.
+func (b *Backend) Availability() Availability { return b.breaker.availability() }

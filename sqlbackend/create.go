@@ -28,7 +28,7 @@ func (b *Backend) create(ctx context.Context, rec *sessionstore.Record, cond ses
 		})
 		return created, err
 	}
-	if b.limits(rec, cond) {
+	if limits(rec, cond) {
 		return b.createAlone(ctx, rec, cond, nil)
 	}
 	c := &creation{rec: rec}
@@ -51,12 +51,12 @@ func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, con
 		// do not exist cannot be locked, so it takes a mutex to keep two from it.
 		mutexes = append(mutexes, b.mutex("id", rec.Key.ID.String()))
 	}
-	if !joins && !b.limits(rec, cond) && b.sql.createNew != nil {
+	if !joins && !limits(rec, cond) && b.sql.createNew != nil {
 		return b.createNew(ctx, mutexes, a)
 	}
 	mutexes = append(mutexes, b.limitMutex(rec, cond)...)
 
-	err = b.inTx(ctx, mutexes, func(ctx context.Context, q session) (err error) {
+	err = b.inTx(ctx, mutexes, func(ctx context.Context, q runner) (err error) {
 		if joins {
 			if err := b.join(ctx, q, rec, cond, a, lock); err != nil {
 				return err
@@ -86,7 +86,7 @@ func (b *Backend) createNew(ctx context.Context, mutexes []string, a args) (crea
 
 // join locks the rows under rec's ID, demands that one of them proves the claim,
 // and renews them if rec brings a new secret.
-func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record, cond sessionstore.Condition, a args, lock *statement) error {
+func (b *Backend) join(ctx context.Context, q runner, rec *sessionstore.Record, cond sessionstore.Condition, a args, lock *statement) error {
 	exists, proven := false, false
 	err := b.lock(ctx, q, locking{by: lock}, args{"ids": b.listIDs(rec.Key.ID)}, func(scan Scan) error {
 		var (
@@ -123,7 +123,7 @@ func (b *Backend) join(ctx context.Context, q session, rec *sessionstore.Record,
 
 // insert stores a new row and returns when, by the database's clock (P12). Only a
 // row that joins others may find some under its ID.
-func (b *Backend) insert(ctx context.Context, q session, a args, joins bool) (created int64, err error) {
+func (b *Backend) insert(ctx context.Context, q runner, a args, joins bool) (created int64, err error) {
 	var found bool
 	if b.sql.createNew != nil && !joins {
 		found, err = q.queryRow(ctx, b.sql.createNew, a, &created)
@@ -150,7 +150,7 @@ func (b *Backend) insert(ctx context.Context, q session, a args, joins bool) (cr
 }
 
 // insertRows inserts rows that are new.
-func (b *Backend) insertRows(ctx context.Context, q session, rows []args) error {
+func (b *Backend) insertRows(ctx context.Context, q runner, rows []args) error {
 	if b.sql.insert.row != "" {
 		_, err := q.execRows(ctx, b.sql.insert, rows, nil)
 		return err
@@ -164,14 +164,14 @@ func (b *Backend) insertRows(ctx context.Context, q session, rows []args) error 
 }
 
 // limits reports whether the sessions of rec's principal need be counted.
-func (b *Backend) limits(rec *sessionstore.Record, cond sessionstore.Condition) bool {
+func limits(rec *sessionstore.Record, cond sessionstore.Condition) bool {
 	return cond.MaxSessions > 0 && rec.Principal != ""
 }
 
 // limitMutex names the mutex under which the sessions of rec's principal are
 // counted, if they need be.
 func (b *Backend) limitMutex(rec *sessionstore.Record, cond sessionstore.Condition) []string {
-	if !b.limits(rec, cond) {
+	if !limits(rec, cond) {
 		return nil
 	}
 	return []string{b.mutex("limit", rec.Key.App, rec.Principal)}
@@ -185,8 +185,8 @@ func (b *Backend) mutex(parts ...string) string {
 
 // checkLimit runs after the write and under the mutex, so that a session that is
 // gone or exists already is told from one too many.
-func (b *Backend) checkLimit(ctx context.Context, q session, rec *sessionstore.Record, cond sessionstore.Condition, a args) error {
-	if !b.limits(rec, cond) {
+func (b *Backend) checkLimit(ctx context.Context, q runner, rec *sessionstore.Record, cond sessionstore.Condition, a args) error {
+	if !limits(rec, cond) {
 		return nil
 	}
 	var others int64

@@ -10,9 +10,9 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
-// deleteIDs bounds how many sessions one transaction of Delete ends: their data
+// deleteBatch bounds how many sessions one transaction of Delete ends: their data
 // come back, up to a megabyte each by default.
-const deleteIDs = 32
+const deleteBatch = 32
 
 // Delete implements [sessionstore.Backend]. It ends a principal's sessions in
 // transactions of 32 sessions each. If one fails, it returns the records that the
@@ -49,11 +49,11 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 	unless := func(ctx context.Context, some []sessionstore.ID) error {
 		return del(ctx, locking{by: b.sql.lockFreeIDs}, some)
 	}
-	locked, err := free(ctx, b, ids, deleteIDs, unless)
+	locked, err := free(ctx, b, ids, deleteBatch, unless)
 	if err != nil || len(locked) == 0 {
 		return removed, err
 	}
-	err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+	err = b.untilFree(ctx, func(ctx context.Context) (err error) {
 		if len(locked) <= maxWaiting && b.mayWait() {
 			// Each for its part of the time: one may be locked for longer than that.
 			defer b.waited()
@@ -64,7 +64,7 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 				locked, err = append(locked, first), nil
 			}
 		} else {
-			locked, err = free(ctx, b, locked, deleteIDs, unless)
+			locked, err = free(ctx, b, locked, deleteBatch, unless)
 		}
 		if err == nil && len(locked) > 0 {
 			err = errPassedOver
@@ -84,7 +84,7 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 	case !sel.ID.IsZero():
 		ids = []sessionstore.ID{sel.ID}
 	default:
-		err := b.alone(ctx, func(ctx context.Context, q session) error {
+		err := b.alone(ctx, func(ctx context.Context, q runner) error {
 			ids = nil
 			return q.query(ctx, b.sql.findIDs, b.selectorArgs(sel), func(scan Scan) error {
 				var id storedID
@@ -105,7 +105,7 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 // deleteIDs deletes the sessions among ids of which a live record matches, in one
 // transaction. Beside an error it returns nothing that counts.
 func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
-	err = b.inTx(ctx, nil, func(ctx context.Context, q session) error {
+	err = b.inTx(ctx, nil, func(ctx context.Context, q runner) error {
 		removed = nil
 		// Waits for sessions that are just joining, so that the next statement sees
 		// them. Joins that come later wait for us, and find no proof (P3).
@@ -145,7 +145,7 @@ func (b *Backend) deleteIDs(ctx context.Context, lock locking, ids []sessionstor
 }
 
 // deleteRows deletes rows that the transaction has locked.
-func (b *Backend) deleteRows(ctx context.Context, q session, records []*sessionstore.Record) error {
+func (b *Backend) deleteRows(ctx context.Context, q runner, records []*sessionstore.Record) error {
 	if len(records) == 0 {
 		return nil
 	}

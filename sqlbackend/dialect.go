@@ -64,7 +64,7 @@ type Dialect struct {
 //	@proofs @principals @nodes @idles @lifetimes @announced
 //	@bytes @starts @sizes  with Arrays, in UpdateMany and CreateMany; the data stand end
 //	                       to end in bytes, each from its start on, which counts from 1
-//	@orphans @limit        see sessionstore.Sweep; microseconds
+//	@orphans @limit @omits see sessionstore.Sweep; microseconds, a number of rows, whether OmitData
 //	@slack                 see slotSlack; microseconds
 //	@count                 how many rows there are in double brackets
 //	@position @seq @window @age

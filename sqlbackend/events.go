@@ -18,8 +18,8 @@ const (
 	// for the delay between the nodes of a cluster.
 	eventWindow = 2 * MaxStatementTimeout
 
-	// eventPage bounds the events of one statement, some 60 bytes each.
-	eventPage = 4096
+	// eventPageRows bounds the events of one statement, some 60 bytes each.
+	eventPageRows = 4096
 
 	// pruneRows bounds the events that one statement removes.
 	pruneRows = 1000
@@ -56,9 +56,9 @@ func (b *Backend) events(ctx context.Context, after int64) (events []sessionstor
 	// From the first statement: what the later ones see may have been committed while
 	// they ran, beside what they do not see.
 	next = max(after, page.cursor)
-	for ; err == nil; page, err = b.eventPage(ctx, page.position, page.events[eventPage-1].Seq) {
+	for ; err == nil; page, err = b.eventPage(ctx, page.position, page.events[eventPageRows-1].Seq) {
 		events = append(events, page.events...)
-		if len(page.events) < eventPage {
+		if len(page.events) < eventPageRows {
 			break
 		}
 	}
@@ -83,10 +83,10 @@ type page struct {
 }
 
 func (b *Backend) eventPage(ctx context.Context, position, seq int64) (p page, err error) {
-	a := args{"position": position, "seq": seq, "limit": int64(eventPage), "window": eventWindow.Microseconds()}
+	a := args{"position": position, "seq": seq, "limit": int64(eventPageRows), "window": eventWindow.Microseconds()}
 	err = b.retry(ctx, func(ctx context.Context) error {
 		p = page{}
-		return session{b.db, &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
+		return runner{b.db, &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
 			var (
 				position, seq, version *int64
 				id                     *storedID
@@ -116,7 +116,7 @@ func (b *Backend) PruneEvents(ctx context.Context, age time.Duration) error {
 	for removed := int64(pruneRows); removed == pruneRows; {
 		err := b.retry(ctx, func(ctx context.Context) error {
 			return b.db.InTx(ctx, nil, func(q Querier) (err error) {
-				removed, err = session{q, &b.polled}.exec(ctx, b.sql.pruneEvents, a)
+				removed, err = runner{q, &b.polled}.exec(ctx, b.sql.pruneEvents, a)
 				return err
 			})
 		})
@@ -130,7 +130,7 @@ func (b *Backend) PruneEvents(ctx context.Context, age time.Duration) error {
 // storeChange stores an event for key's record, and one for each of its siblings if
 // they were renewed with it. Their versions are read after the renewal, because a
 // statement before it may not have seen a row that was just joining.
-func (b *Backend) storeChange(ctx context.Context, q session, key sessionstore.Key, version sessionstore.Version, siblings bool) error {
+func (b *Backend) storeChange(ctx context.Context, q runner, key sessionstore.Key, version sessionstore.Version, siblings bool) error {
 	events := []sessionstore.Event{{Key: key, Version: version}}
 	if siblings {
 		a := args{"id": b.dialect.ID(key.ID), "app": b.dialect.Text(key.App)}
@@ -149,7 +149,7 @@ func (b *Backend) storeChange(ctx context.Context, q session, key sessionstore.K
 
 // storeEvents is the last thing that a transaction does, so that numbers are
 // seldom given out that are never stored.
-func (b *Backend) storeEvents(ctx context.Context, q session, events []sessionstore.Event) error {
+func (b *Backend) storeEvents(ctx context.Context, q runner, events []sessionstore.Event) error {
 	for batch := range slices.Chunk(events, batchRows) {
 		var err error
 		if b.sql.storeEvents.row != "" {

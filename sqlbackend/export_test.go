@@ -30,7 +30,7 @@ func (b *Backend) LoadTogether(ctx context.Context, key sessionstore.Key, known 
 		group = append(group, &question{asked: k})
 	}
 	b.loadGroup(ctx, group)
-	return b.answer(q.asked, q.known, q.found, q.err)
+	return answer(q.asked, q.known, q.found, q.err)
 }
 
 // UpdateTogether is a group of concurrent calls of Update. They must be of those that

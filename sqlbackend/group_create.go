@@ -91,7 +91,7 @@ func (b *Backend) createEach(ctx context.Context, mutexes []string, creations []
 		ids[i] = c.rec.Key.ID
 	}
 	var created map[sessionstore.ID]int64
-	err = b.inGroupTx(ctx, mutexes, func(ctx context.Context, q session) error {
+	err = b.inGroupTx(ctx, mutexes, func(ctx context.Context, q runner) error {
 		created = make(map[sessionstore.ID]int64, len(creations))
 		taken := make(map[sessionstore.ID]bool)
 		err := q.query(ctx, b.sql.takenIDs, args{"ids": b.listIDs(ids...)}, func(scan Scan) error {

@@ -30,7 +30,7 @@ func (b *Backend) deleteID(ctx context.Context, id sessionstore.ID) ([]*sessions
 	}
 	err := travel(ctx)
 	if errors.Is(err, errPassedOver) {
-		err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+		err = b.untilFree(ctx, func(ctx context.Context) (err error) {
 			if !b.mayWait() {
 				return travel(ctx)
 			}

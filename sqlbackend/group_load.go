@@ -39,7 +39,7 @@ func (b *Backend) loadMany(ctx context.Context, questions []*question) error {
 		rows[i] = listedRow{key: q.asked, version: q.known}
 	}
 	a := b.listRows(rows)
-	return b.alone(ctx, func(ctx context.Context, s session) error {
+	return b.alone(ctx, func(ctx context.Context, s runner) error {
 		for _, q := range questions {
 			q.found = nil
 		}

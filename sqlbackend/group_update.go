@@ -77,7 +77,7 @@ func (b *Backend) updateMany(ctx context.Context, saves []*save) error {
 		return err
 	}
 	var stored []bool
-	err = b.alone(ctx, func(ctx context.Context, q session) error {
+	err = b.alone(ctx, func(ctx context.Context, q runner) error {
 		stored = make([]bool, len(saves))
 		return q.query(ctx, b.sql.updateMany, a, scanPlaces(stored))
 	})
@@ -158,7 +158,7 @@ func (b *Backend) updateAll(ctx context.Context, saves []*save) (done bool, err 
 	if err != nil || len(values) > 0 {
 		return false, err
 	}
-	write := func(ctx context.Context, q session) error {
+	write := func(ctx context.Context, q runner) error {
 		n, err := q.execText(ctx, text)
 		if done = n > 0; err != nil || !done {
 			return err
@@ -192,7 +192,7 @@ func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 	}
 	list := b.listRows(rows)
 	var matched []bool
-	err = b.inGroupTx(ctx, nil, func(ctx context.Context, q session) error {
+	err = b.inGroupTx(ctx, nil, func(ctx context.Context, q runner) error {
 		matched = make([]bool, len(saves))
 		if err := q.query(ctx, b.sql.lockMany, list, scanPlaces(matched)); err != nil {
 			return err
@@ -229,7 +229,7 @@ func (b *Backend) lockAndWrite(ctx context.Context, saves []*save) error {
 // updateEach stores saves in one transaction, with a statement for each.
 func (b *Backend) updateEach(ctx context.Context, saves []*save) error {
 	var stored []bool
-	err := b.inGroupTx(ctx, nil, func(ctx context.Context, q session) error {
+	err := b.inGroupTx(ctx, nil, func(ctx context.Context, q runner) error {
 		stored = make([]bool, len(saves))
 		var events []sessionstore.Event
 		for i, s := range saves {

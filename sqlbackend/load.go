@@ -13,11 +13,11 @@ import (
 // concurrent calls share.
 func (b *Backend) Load(ctx context.Context, key sessionstore.Key, known sessionstore.Version) (*sessionstore.Record, error) {
 	found, err := b.load(ctx, key, known)
-	return b.answer(key, known, found, err)
+	return answer(key, known, found, err)
 }
 
 // answer says what a record found for key means.
-func (b *Backend) answer(key sessionstore.Key, known sessionstore.Version, found *sessionstore.Record, err error) (*sessionstore.Record, error) {
+func answer(key sessionstore.Key, known sessionstore.Version, found *sessionstore.Record, err error) (*sessionstore.Record, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("load session %s: %w", key.ID, err)
@@ -43,7 +43,7 @@ func (b *Backend) load(ctx context.Context, key sessionstore.Key, known sessions
 }
 
 func (b *Backend) loadAlone(ctx context.Context, key sessionstore.Key, known sessionstore.Version) (found *sessionstore.Record, err error) {
-	err = b.alone(ctx, func(ctx context.Context, q session) error {
+	err = b.alone(ctx, func(ctx context.Context, q runner) error {
 		found = nil
 		return q.query(ctx, b.sql.load, args{
 			"id": b.dialect.ID(key.ID), "app": b.dialect.Text(key.App), "version": int64(known),
@@ -86,7 +86,7 @@ func (b *Backend) list(ctx context.Context, sel sessionstore.Selector) ([]sessio
 		}
 	}
 	var infos []sessionstore.Info
-	err := b.alone(ctx, func(ctx context.Context, q session) error {
+	err := b.alone(ctx, func(ctx context.Context, q runner) error {
 		infos = nil
 		return q.query(ctx, st, b.selectorArgs(sel), func(scan Scan) error {
 			r, err := scanInfo(scan)

@@ -55,7 +55,7 @@ type lockWait struct{ error }
 func (e *lockWait) Unwrap() error { return e.error }
 
 // lock locks rows, as the first thing in a transaction.
-func (b *Backend) lock(ctx context.Context, q session, lock locking, a args, row func(Scan) error) error {
+func (b *Backend) lock(ctx context.Context, q runner, lock locking, a args, row func(Scan) error) error {
 	own, cancel := ctx, context.CancelFunc(func() {})
 	if lock.wait > 0 {
 		own, cancel = context.WithTimeout(ctx, lock.wait)
@@ -76,7 +76,7 @@ func (b *Backend) lock(ctx context.Context, q session, lock locking, a args, row
 // inTurn has do lock the rows of one session with the statement that it is given. Do
 // waits for them, if few others wait, and is else repeated until they are free.
 func (b *Backend) inTurn(ctx context.Context, do func(ctx context.Context, lock *statement) error) error {
-	return b.whileLocked(ctx, func(ctx context.Context) error {
+	return b.untilFree(ctx, func(ctx context.Context) error {
 		if !b.mayWait() {
 			return do(ctx, b.sql.lockFreeIDs)
 		}
@@ -130,9 +130,9 @@ func free[T any](ctx context.Context, b *Backend, items []T, n int, do func(cont
 	return locked, nil
 }
 
-// whileLocked repeats do, with pauses, while it returns errPassedOver, for as long as a
+// untilFree repeats do, with pauses, while it returns errPassedOver, for as long as a
 // statement may take.
-func (b *Backend) whileLocked(ctx context.Context, do func(context.Context) error) error {
+func (b *Backend) untilFree(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
@@ -140,12 +140,8 @@ func (b *Backend) whileLocked(ctx context.Context, do func(context.Context) erro
 		if !errors.Is(err, errPassedOver) {
 			return err
 		}
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("others keep it locked: %w", ctx.Err())
-		case <-timer.C:
+		if err := pause(ctx, wait/2+rand.N(wait)); err != nil {
+			return fmt.Errorf("others keep it locked: %w", err)
 		}
 	}
 }

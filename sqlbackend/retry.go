@@ -23,10 +23,6 @@ const (
 	longestWait = 250 * time.Millisecond
 )
 
-// Availability returns whether the database answers, as far as the Backend's calls
-// have shown.
-func (b *Backend) Availability() Availability { return b.breaker.availability() }
-
 // retry repeats a unit of work while the database says that it has undone it, or
 // that another connection must be tried: in a failover that may last as long as the
 // unit's time. A breaker that is open refuses new work, and lets what has begun wait.
@@ -54,14 +50,22 @@ func (b *Backend) retry(ctx context.Context, do func(context.Context) error) err
 		} else if last == nil {
 			return err
 		}
-		timer := time.NewTimer(rand.N(wait)) // jitter parts those that met
-		select {
-		case <-inner.Done():
-			timer.Stop()
-			return fmt.Errorf("%w: %w", inner.Err(), last)
-		case <-timer.C:
+		if err := pause(inner, rand.N(wait)); err != nil { // jitter parts those that met
+			return fmt.Errorf("%w: %w", err, last)
 		}
 		wait = min(2*wait, longestWait)
+	}
+}
+
+// pause returns after d, or fails when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -124,7 +128,8 @@ func (e *CommitError) Unwrap() error { return e.Err }
 
 // A LostError is what [DB].InTx may return if the connection is lost in mid-transaction,
 // before COMMIT: nothing has happened. The database may have been shut down, or have hung
-// up on a statement.
+// up on a statement. It does not unwrap, so that nobody takes it for the loss of a
+// connection on which anything may have happened.
 type LostError struct{ Err error }
 
 // Error implements error.

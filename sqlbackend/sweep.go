@@ -98,7 +98,7 @@ func (b *Backend) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) (
 // sweepRows deletes the rows that due answers and locks, or moves the slots of those
 // that are live.
 func (b *Backend) sweepRows(ctx context.Context, due *statement, a args) (rows swept, err error) {
-	err = b.inTx(ctx, nil, func(ctx context.Context, q session) error {
+	err = b.inTx(ctx, nil, func(ctx context.Context, q runner) error {
 		rows = swept{}
 		if err := q.query(ctx, due, a, rows.add); err != nil {
 			return err

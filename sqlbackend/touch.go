@@ -32,7 +32,7 @@ func (b *Backend) Touch(ctx context.Context, touches []sessionstore.Touch) error
 	}
 	due, err := free(ctx, b, due, batchRows, touch)
 	if err == nil && len(due) > 0 {
-		err = b.whileLocked(ctx, func(ctx context.Context) (err error) {
+		err = b.untilFree(ctx, func(ctx context.Context) (err error) {
 			slices.Reverse(due) // those that it did not come to are first now
 			refusals = 0
 			if due, err = free(ctx, b, due, batchRows, touch); err == nil && len(due) > 0 {
@@ -54,7 +54,7 @@ func (b *Backend) touchRows(ctx context.Context, touches []sessionstore.Touch) e
 	}
 	a := b.listRows(rows)
 	a["slack"] = slotSlack.Microseconds()
-	return b.alone(ctx, func(ctx context.Context, q session) error {
+	return b.alone(ctx, func(ctx context.Context, q runner) error {
 		_, err := q.exec(ctx, b.sql.touch, a)
 		return b.passedOver(b.sql.touch, err)
 	})

@@ -19,7 +19,7 @@ func (b *Backend) Update(ctx context.Context, rec *sessionstore.Record, cond ses
 }
 
 func (b *Backend) update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
-	if rec.SecretHash != cond.SecretHash || b.limits(rec, cond) {
+	if rec.SecretHash != cond.SecretHash || limits(rec, cond) {
 		return b.inTurn(ctx, func(ctx context.Context, lock *statement) error {
 			return b.updateAlone(ctx, rec, cond, lock)
 		})
@@ -43,7 +43,7 @@ const lateBytes = 1 << 20
 func (b *Backend) updateLate(ctx context.Context, s *save) error {
 	s.late = true
 	size := int64(s.size())
-	return b.whileLocked(ctx, func(ctx context.Context) error {
+	return b.untilFree(ctx, func(ctx context.Context) error {
 		found, err := b.load(ctx, s.rec.Key, s.cond.Version)
 		if err != nil {
 			return err
@@ -76,7 +76,7 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 		update, announces = b.sql.updateAnnounced, false
 	}
 
-	write := func(ctx context.Context, q session) (err error) {
+	write := func(ctx context.Context, q runner) (err error) {
 		if renews || lock.noWait {
 			// Waits for a session that is just joining, so that it is renewed too.
 			if err := b.lock(ctx, q, locking{by: lock}, args{"ids": b.listIDs(rec.Key.ID)}, skipRow); err != nil {

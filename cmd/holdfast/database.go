@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -37,6 +38,21 @@ const (
 	connectionLifetime = 10 * time.Minute
 	connectionIdle     = 2 * time.Minute
 )
+
+// databaseVariable is the environment variable that stands for --database: command lines
+// can be seen by others on the machine.
+const databaseVariable = "HOLDFAST_DATABASE"
+
+// databaseAddress returns the value of --database, or of what stands for it.
+func databaseAddress(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if address := os.Getenv(databaseVariable); address != "" {
+		return address, nil
+	}
+	return "", usageError{fmt.Errorf("--database and %s are missing: %s", databaseVariable, databaseForms)}
+}
 
 // A backend is one of the library's, which counts its statements.
 type backend interface {

@@ -3,28 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-sessions/holdfast/migrations"
 )
-
-// databaseVariable is the environment variable that stands for --database: command lines
-// can be seen by others on the machine.
-const databaseVariable = "HOLDFAST_DATABASE"
-
-// databaseAddress returns the value of --database, or of what stands for it.
-func databaseAddress(flag string) (string, error) {
-	if flag != "" {
-		return flag, nil
-	}
-	if address := os.Getenv(databaseVariable); address != "" {
-		return address, nil
-	}
-	return "", usageError{fmt.Errorf("--database and %s are missing: %s", databaseVariable, databaseForms)}
-}
 
 func newMigrateCommand() *cobra.Command {
 	var database string

@@ -13,8 +13,8 @@ import (
 	"github.com/holdfast-sessions/holdfast/sqlbackend"
 )
 
-// Classify tells what an error of go-sql-driver/mysql means.
-func Classify(err error) sqlbackend.Class {
+// classify tells what an error of go-sql-driver/mysql means.
+func classify(err error) sqlbackend.Class {
 	myErr, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
 		return classifyConnection(err)

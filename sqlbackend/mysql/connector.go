@@ -27,7 +27,8 @@ const connectTimeout = 2 * time.Second
 // It begins with the server that it connected to last, at first with the first, and
 // goes on in order. It passes over servers that do not answer, are read-only, or
 // have lost their cluster. So processes that name the servers in one order all use
-// the same one, until it fails. It is safe for concurrent use.
+// the same one, until it fails. It is safe for concurrent use. Use [NewConnector]; the
+// zero Connector is not usable.
 type Connector struct {
 	servers []server
 

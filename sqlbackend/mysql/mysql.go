@@ -91,7 +91,7 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		// Whatever completion_type is: it may begin the next one, or disconnect.
 		Commit: "COMMIT AND NO CHAIN NO RELEASE", Rollback: "ROLLBACK AND NO CHAIN NO RELEASE",
 		Lock: lock, Unlock: unlock,
-		Refused: func(err error) bool { return Classify(err) == sqlbackend.Refused },
+		Refused: func(err error) bool { return classify(err) == sqlbackend.Refused },
 		Closing: isPacketTooLarge,
 	}, &sqlbackend.Dialect{
 		Name:         migrations.MySQL,
@@ -100,15 +100,15 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		Consecutive:  true,
 		Literals:     true,
 		WriteAffects: 2, // ON DUPLICATE KEY UPDATE counts twice
-		Classify:     Classify,
+		Classify:     classify,
 		ID:           func(id sessionstore.ID) any { return id[:] },
 		// As bytes, which no connection's character set applies to.
 		Text: func(s string) any { return []byte(s) },
 	}, cfg)
 }
 
-// InnoDB locks rows that exist, and a principal's first session does not, so logins
-// that are counted take a lock of the server's that is only a name. It belongs to
+// InnoDB locks rows that exist, and a principal's first session or a new ID does not, so
+// logins that are counted, and creations, take a lock of the server's that is only a name. It belongs to
 // the connection, hence it is taken before the transaction and released after it.
 func lock(ctx context.Context, conn *sql.Conn, mutexes []string) error {
 	wait := time.Duration(1<<31-1) * time.Second

@@ -16,8 +16,8 @@ import (
 	"github.com/holdfast-sessions/holdfast/sqlbackend"
 )
 
-// Classify tells what an error of pgx means.
-func Classify(err error) sqlbackend.Class {
+// classify tells what an error of pgx means.
+func classify(err error) sqlbackend.Class {
 	_, connecting := errors.AsType[*sqlbackend.ConnectError](err)
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
@@ -162,7 +162,7 @@ func (d *database) with(ctx context.Context, do func(*pgxpool.Conn) error) error
 		return &sqlbackend.ConnectError{Err: err}
 	}
 	defer conn.Release()
-	if err = do(conn); err != nil && Classify(err) == sqlbackend.Refused {
+	if err = do(conn); err != nil && classify(err) == sqlbackend.Refused {
 		_ = conn.Conn().Close(ctx) // it may be newer than the others that were left
 		d.leave(start)
 	}

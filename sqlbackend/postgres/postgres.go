@@ -102,7 +102,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error)
 		Snippets:   snippets,
 		Statements: statements,
 		Arrays:     true,
-		Classify:   Classify,
+		Classify:   classify,
 		ID:         func(id sessionstore.ID) any { return id.String() },
 		Text:       func(s string) any { return s },
 	}, &sqlbackend.Config{TablePrefix: cfg.TablePrefix, Schema: cfg.Schema, StatementTimeout: cfg.StatementTimeout})

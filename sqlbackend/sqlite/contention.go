@@ -71,7 +71,7 @@ func (c *contender) whileBusy(ctx context.Context, write func() error) error {
 	}
 	for {
 		err := write()
-		if err == nil || Classify(err) != sqlbackend.Retryable {
+		if err == nil || classify(err) != sqlbackend.Retryable {
 			return err
 		}
 		if pauseErr := pause(ctx, rand.N(maxLockPause)); pauseErr != nil {

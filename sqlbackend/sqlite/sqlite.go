@@ -182,7 +182,7 @@ func dialect() *sqlbackend.Dialect {
 		Numbered:   "?",
 		Snippets:   snippets,
 		Statements: statements,
-		Classify:   Classify,
+		Classify:   classify,
 		ID:         func(id sessionstore.ID) any { return id[:] },
 		Text:       func(s string) any { return s },
 	}
@@ -221,8 +221,8 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// Classify tells what an error of modernc.org/sqlite means.
-func Classify(err error) sqlbackend.Class {
+// classify tells what an error of modernc.org/sqlite means.
+func classify(err error) sqlbackend.Class {
 	liteErr, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return sqlbackend.Other

@@ -77,7 +77,7 @@ func (d *DB) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Quer
 func (d *DB) with(ctx context.Context, do func(*sql.Conn) (sent bool, err error)) error {
 	for stale := 0; ; stale++ {
 		sent, err := d.lend(ctx, do)
-		if sent || stale == maxStale || !errors.Is(err, driver.ErrBadConn) {
+		if sent || stale == maxDead || !errors.Is(err, driver.ErrBadConn) {
 			return err
 		}
 	}
@@ -115,8 +115,8 @@ func (d *DB) leave(ctx context.Context) {
 	}
 }
 
-// maxStale bounds the dead connections that are passed over.
-const maxStale = 100
+// maxDead bounds the dead connections that are passed over.
+const maxDead = 100
 
 func (d *DB) tryTx(ctx context.Context, conn *sql.Conn, mutexes []string, do func(sqlbackend.Querier) error) (begun bool, err error) {
 	if d.Lock != nil && len(mutexes) > 0 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 )
 
@@ -112,5 +113,49 @@ func TestMySQLConnector(t *testing.T) {
 	}
 	if hasManyHosts(&url.URL{Host: "h1:1"}) {
 		t.Error("one host is many")
+	}
+}
+
+func TestMySQLConfig(t *testing.T) {
+	for text, want := range map[string]string{
+		"mysql://u:p@db/x":                       "u:p@tcp(db:3306)/x",
+		"mysql://u:p%40%2F%3A%23@db:3307/x":      "u:p@/:#@tcp(db:3307)/x",
+		"mariadb://u@[::1]:3307/x":               "u@tcp([::1]:3307)/x",
+		"mysql://db/x%2Fy":                       "tcp(db:3306)/x%2Fy",
+		"mysql://u:p@/x":                         "u:p@tcp(127.0.0.1:3306)/x",
+		"mysql://u:p@db/x?loc=Europe%2FBerlin":   "u:p@tcp(db:3306)/x",
+		"mysql://u:p@db/x?clientFoundRows=true":  "u:p@tcp(db:3306)/x",
+		"mysql://u:p@db/x?interpolateParams=0":   "u:p@tcp(db:3306)/x",
+		"mysql://u:p@db/x?timeout=3s&tls=custom": "",
+		"mysql://u:p@db.example.com/x?tls=true":  "u:p@tcp(db.example.com:3306)/x",
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := mysqlConfig(u)
+		if err != nil {
+			if want != "" {
+				t.Errorf("%s: %v", text, err)
+			}
+			continue
+		}
+		dsn, _, _ := strings.Cut(cfg.FormatDSN(), "?")
+		if dsn != want {
+			t.Errorf("%s: %s, want %s", text, dsn, want)
+		}
+		query := u.Query()
+		if cfg.ClientFoundRows != query.Has("clientFoundRows") || cfg.InterpolateParams == query.Has("interpolateParams") ||
+			query.Has("loc") && cfg.Loc.String() != "Europe/Berlin" {
+			t.Errorf("%s: parameters of %s", text, cfg.FormatDSN())
+		}
+		if query.Get("tls") == "true" && cfg.TLS.ServerName != u.Hostname() {
+			t.Errorf("%s: the certificate is to be of %q", text, cfg.TLS.ServerName)
+		}
+		// The driver takes it, and finds the same in it.
+		back, err := mysql.ParseDSN(cfg.FormatDSN())
+		if err != nil || back.Passwd != cfg.Passwd || back.DBName != cfg.DBName {
+			t.Errorf("%s: read back as %+v: %v", text, back, err)
+		}
 	}
 }
