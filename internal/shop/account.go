@@ -84,8 +84,7 @@ func (site *Site) postLogout(w http.ResponseWriter, r *http.Request) {
 func (site *Site) showDevices(w http.ResponseWriter, r *http.Request) {
 	devices, err := site.shop.listDevices(r.Context(), sessionstore.FromContext(r.Context()))
 	if err != nil {
-		site.shop.log(r.Context(), err)
-		site.shop.fail(w, r, err)
+		site.shop.refuse(w, r, err)
 		return
 	}
 	slices.SortStableFunc(devices, func(a, b device) int { // this one first
@@ -107,8 +106,7 @@ func (site *Site) postEndDevice(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := site.shop.end(r.Context(), s, r.PathValue("id")); err != nil {
-		site.shop.log(r.Context(), err)
-		site.shop.fail(w, r, err)
+		site.shop.refuse(w, r, err)
 		return
 	}
 	back(w, r, "/devices", "That device is logged out.")
@@ -117,8 +115,7 @@ func (site *Site) postEndDevice(w http.ResponseWriter, r *http.Request) {
 func (site *Site) postLogoutEverywhere(w http.ResponseWriter, r *http.Request) {
 	n, err := site.shop.endOthers(r.Context(), sessionstore.FromContext(r.Context()))
 	if err != nil {
-		site.shop.log(r.Context(), err)
-		site.shop.fail(w, r, err)
+		site.shop.refuse(w, r, err)
 		return
 	}
 	message := "There was no other device to log out."

@@ -79,9 +79,8 @@ func (a *application) api(act action) http.Handler {
 		s := sessionstore.FromContext(r.Context())
 		answer, err := perform(r, s, act)
 		if err != nil {
-			a.log(r.Context(), err)
 			s.Discard()
-			a.fail(w, r, err)
+			a.refuse(w, r, err)
 			return
 		}
 		writeJSON(w, http.StatusOK, answer)

@@ -1,7 +1,6 @@
 package shop
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -52,6 +51,15 @@ func (a *application) fail(w http.ResponseWriter, r *http.Request, err error) {
 	a.deny(w, r, status, message)
 }
 
+// refuse is fail for a handler of ours. It logs err if operators must look into it.
+func (a *application) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if status, _ := describe(err); status >= http.StatusInternalServerError {
+		a.site.cfg.Logger.LogAttrs(r.Context(), slog.LevelError, "request failed",
+			slog.String("app", a.sessions.App()), slog.Any("error", err))
+	}
+	a.fail(w, r, err)
+}
+
 // deny answers without touching the session.
 func (a *application) deny(w http.ResponseWriter, r *http.Request, status int, message string) {
 	if isBelow(r.URL.Path, a.base+"/api") {
@@ -59,13 +67,4 @@ func (a *application) deny(w http.ResponseWriter, r *http.Request, status int, m
 		return
 	}
 	a.errorPage(w, status, message)
-}
-
-// log reports an error that a handler of ours was returned, if operators must
-// look into it.
-func (a *application) log(ctx context.Context, err error) {
-	if status, _ := describe(err); status >= http.StatusInternalServerError {
-		a.site.cfg.Logger.LogAttrs(ctx, slog.LevelError, "request failed",
-			slog.String("app", a.sessions.App()), slog.Any("error", err))
-	}
 }

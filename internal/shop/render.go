@@ -121,9 +121,8 @@ func (a *application) render(w http.ResponseWriter, r *http.Request, p page) {
 	// The middleware would commit the taken message anyway; committing here lets
 	// the page show the version that this very request has stored.
 	if err := s.Save(r.Context()); err != nil {
-		a.log(r.Context(), err)
 		s.Discard()
-		a.fail(w, r, err)
+		a.refuse(w, r, err)
 		return
 	}
 	v := view{
