@@ -162,14 +162,21 @@ func (s *Sessions) begin(ctx context.Context, claims *presented) (session *sessi
 // answer lets the error handler answer the request.
 func (s *Sessions) answer(w http.ResponseWriter, r *http.Request, err error) {
 	s.errors.Add(1)
-	const message = "request answered by the session error handler"
-	level := levelOf(r.Context(), err)
-	if level < slog.LevelError || !isOutage(err) { // a client that hung up is none
-		s.log(r.Context(), level, message, err)
-	} else if omitted, ok := s.outages.admit(); ok {
-		s.log(r.Context(), level, message, err, slog.Int("lines_omitted_before", omitted))
-	}
+	s.logAnswer(r.Context(), err)
 	s.cfg.ErrorHandler(w, r, err)
+}
+
+func (s *Sessions) logAnswer(ctx context.Context, err error) {
+	level := levelOf(ctx, err)
+	var omitted []slog.Attr
+	if level >= slog.LevelError && isOutage(err) { // of which every request says the same
+		n, ok := s.outages.admit()
+		if !ok {
+			return
+		}
+		omitted = []slog.Attr{slog.Int("lines_omitted_before", n)}
+	}
+	s.log(ctx, level, "request answered by the session error handler", err, omitted...)
 }
 
 func (s *Sessions) log(ctx context.Context, level slog.Level, message string, err error, more ...slog.Attr) {
