@@ -286,7 +286,9 @@ func TestNothingRevivesWhileItWaits(t *testing.T) {
 			for !errors.Is(load(t, b, rec.Key), sessionstore.ErrNotFound) { // until it has expired
 			}
 			if len(results[what]) > 0 {
-				t.Errorf("%s did not wait: %v", what, <-results[what])
+				err := <-results[what]
+				t.Errorf("%s did not wait: %v", what, err)
+				results[what] <- err
 			}
 		}
 		if err := tx.Rollback(); err != nil {
