@@ -152,6 +152,7 @@ func (w *responseWriter) commitLocked() (sessionstore.Receipt, error) {
 	}
 	receipt, err := w.sessions.manager.Commit(w.r.Context(), w.session)
 	if err != nil {
+		w.session.Discard() // the error handler sees what is stored
 		w.refuseLocked(receipt, err)
 		return receipt, w.err
 	}

@@ -12,7 +12,7 @@ import (
 type activity struct {
 	id       ID
 	inflight atomic.Int32 // requests between Begin and Release
-	pending  atomic.Bool  // is in activities, to be written back
+	state    state        // isPending, isStored
 	begun    atomic.Int64 // when the latest request began, 0 if none has
 	used     atomic.Int64 // the latest use
 	written  atomic.Int64 // uses up to then are in the database
@@ -20,6 +20,19 @@ type activity struct {
 	mu   sync.Mutex    // guards done
 	done chan struct{} // closed once the session has ended; nil until somebody asks
 }
+
+// A state is what is true of an activity. Its bits are set and cleared atomically.
+type state struct{ bits atomic.Uint32 }
+
+const (
+	isPending uint32 = 1 << iota // is in activities, to be written back
+	isStored                     // this application has a record of the session, or had one
+)
+
+func (s *state) is(bit uint32) bool   { return s.bits.Load()&bit != 0 }
+func (s *state) set(bit uint32)       { s.bits.Or(bit) }
+func (s *state) clear(bit uint32)     { s.bits.And(^bit) }
+func (s *state) swap(bit uint32) bool { return s.bits.Or(bit)&bit != 0 }
 
 // closed is what done is if nobody had asked before the session ended.
 var closed = func() chan struct{} {
@@ -144,7 +157,7 @@ func (as *activities) leave(a *activity, at time.Duration) {
 // pend sees to it that the use of the session is written back, and returns the activity
 // by which that happens: if a is in use, another one only if that is in use too.
 func (as *activities) pend(a *activity) *activity {
-	if a.pending.Load() || a.pending.Swap(true) {
+	if a.state.is(isPending) || a.state.swap(isPending) {
 		return a
 	}
 	sh := &as.shard[a.id.shard()]
@@ -156,11 +169,11 @@ func (as *activities) pend(a *activity) *activity {
 		inUse := other.inflight.Load() > 0 && !other.hasEnded()
 		if inUse || a.inflight.Load() == 0 {
 			raise(&other.used, a.used.Load())
-			a.pending.Store(false)
+			a.state.clear(isPending)
 			return other
 		}
 		raise(&a.used, other.used.Load())
-		other.pending.Store(false)
+		other.state.clear(isPending)
 	}
 	if sh.pending == nil {
 		sh.pending = make(map[ID]*activity)
@@ -191,9 +204,9 @@ func (as *activities) take(shard int, now time.Duration) []*activity {
 		taken = append(taken, a)
 		// First not pending, then the look at inflight: a request that begins in
 		// between sees the one or is seen by the other.
-		a.pending.Store(false)
+		a.state.clear(isPending)
 		if a.inflight.Load() > 0 {
-			a.pending.Store(true)
+			a.state.set(isPending)
 			if sh.pending == nil {
 				sh.pending = make(map[ID]*activity)
 			}

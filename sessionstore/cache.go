@@ -119,6 +119,11 @@ func (c *cache) peek(id ID) *snapshot {
 // epoch is to be read before the database is asked, and given to put.
 func (c *cache) epoch(id ID) uint64 { return c.drops[id.shard()].epoch() }
 
+// dropped reports whether a version of a session was dropped since epoch.
+func (c *cache) dropped(id ID, v Version, epoch uint64) bool {
+	return c.drops[id.shard()].include(id, v, epoch)
+}
+
 // put offers a snapshot. It stays out if a newer one is there, or if its version
 // was dropped since epoch.
 func (c *cache) put(sn *snapshot, epoch uint64) {
@@ -127,7 +132,7 @@ func (c *cache) put(sn *snapshot, epoch uint64) {
 	}
 	id := sn.info.ID
 	c.entries.Compute(id, func(old *snapshot, found bool) (*snapshot, otter.ComputeOp) {
-		if c.drops[id.shard()].include(id, sn.info.Version, epoch) {
+		if c.dropped(id, sn.info.Version, epoch) {
 			return old, otter.CancelOp
 		}
 		if found && (old.info.Version > sn.info.Version ||

@@ -194,6 +194,12 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 	}
 	resets := s.resets
 	s.mu.Unlock()
+	returned := false
+	defer func() {
+		if !returned { // the backend has panicked
+			s.keep(w, resets)
+		}
+	}()
 
 	// Nobody's hang-up undoes what a handler has decided.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
@@ -205,6 +211,11 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 	if err != nil && w.base != nil && (p.principal != nil || p.renew) {
 		m.cache.drop(w.base.info.ID) // as after a failed logout
 	}
+	var outdated *ending
+	if errors.Is(err, ErrNotFound) && (w.joins || w.base != nil) {
+		outdated = m.outdatedBy(ctx, w)
+	}
+	returned = true
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,6 +238,7 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 		// Gone: the changes are dropped (P3), and the client's cookie is left
 		// alone: by now it may be that of a session begun elsewhere.
 		s.resetLocked(s.pending.ends)
+		s.outdated, s.superseded = outdated, outdated != nil
 		return nil, err
 	case err != nil:
 		if w.unsure && w.renewed {
@@ -245,6 +257,33 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 		s.installLocked(w)
 	}
 	return m.announcements(w), err
+}
+
+// keep puts back what a write that did not return was to store, and may have stored.
+func (s *Session) keep(w *write, resets uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = nil
+	s.edits++
+	if s.resets == resets {
+		s.pending, s.unsure = w.pending.before(s.pending), errPanicked
+	}
+}
+
+// outdatedBy returns what the client of a write had that found no such session: nil if it
+// has ended, but perhaps it only has another secret. If that cannot be told, it may have.
+func (m *Manager) outdatedBy(ctx context.Context, w *write) *ending {
+	id := w.token.ID()
+	sn, sibling, err := m.load(ctx, id)
+	switch {
+	case err == nil && equalHash(sn.hash, w.hash):
+		return nil // begun anew
+	case err == nil || errors.Is(err, ErrNotFound):
+		if outdated, err := m.outdated(ctx, id, w.hash, sn, sibling); err == nil {
+			return outdated
+		}
+	}
+	return &ending{id: id, hash: w.hash, outdated: true}
 }
 
 // endLocked takes down what is left to be ended after a write during which the request
@@ -305,6 +344,7 @@ func (m *Manager) mayEnd(ctx context.Context, e ending) error {
 // installLocked lets the request see what it has stored.
 func (s *Session) installLocked(w *write) {
 	after := w.after
+	s.tried = Token{}
 	switch {
 	case w.renewed || w.created && (!w.joins || w.token != s.token):
 		s.token, s.hash = w.token, after.hash

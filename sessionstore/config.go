@@ -92,7 +92,8 @@ type Config struct {
 	MaxStale time.Duration
 
 	// Timeout bounds each load and each commit, retries included; a request that
-	// was cancelled does not cut its commit short. Defaults to 5 seconds.
+	// was cancelled does not cut its commit short. A commit that conflicts at its very end
+	// may wait for one more load, and so take twice as long. Defaults to 5 seconds.
 	Timeout time.Duration
 
 	// Freshness says when a cached copy may answer. Defaults to Causal.

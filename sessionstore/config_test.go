@@ -66,3 +66,21 @@ func TestNewAttrPanicsOnBadNames(t *testing.T) {
 		}()
 	}
 }
+
+// Where MaxDataBytes was made smaller, larger sessions can log in, and shrink.
+func TestASmallerLimitAndLargerSessions(t *testing.T) {
+	memory := membackend.New()
+	before := newNode(t, memory, "a", nil)
+	after := newNode(t, memory, "b", &sessionstore.Config{MaxDataBytes: 100})
+	c := &client{}
+	c.do(t, before.Manager, func(s *sessionstore.Session) {
+		name.Set(s, strings.Repeat("x", 200))
+		tags.Set(s, map[string]int{strings.Repeat("y", 200): 1})
+	})
+	if _, err := c.try(after.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") }); err != nil {
+		t.Errorf("login, which changes no attribute: %v", err)
+	}
+	if _, err := c.try(after.Manager, func(s *sessionstore.Session) { name.Delete(s) }); err != nil {
+		t.Errorf("an attribute is deleted: %v", err)
+	}
+}

@@ -145,3 +145,44 @@ func TestALateLoginMayBeginAnew(t *testing.T) {
 	})
 	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
 }
+
+// A late request that has stored something and then logs out is refused, and clears no
+// cookie: it would be that of the login.
+func TestALateLogoutAfterASave_P7(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	late := *c
+	c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+	r, err := late.try(n.Manager, func(s *sessionstore.Session) {
+		count.Set(s, 2)
+		if err := s.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Invalidate()
+	})
+	want(t, "refused", errors.Is(err, sessionstore.ErrConflict), true)
+	want(t, "told", r, sessionstore.Receipt{})
+	c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "principal", s.Principal(), "ann") })
+}
+
+// A request that joins, and finds by a Save that the session has another secret by now, goes
+// on with a new session, of which it tells the browser nothing: that has the login's.
+func TestALateJoinThatSaves_P7(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
+	office := n.application(t, "office", nil)
+	c := &client{}
+	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+	late := &client{token: c.token}
+	r := late.do(t, office, func(s *sessionstore.Session) {
+		want(t, "claimed", s.Claimed(), true)
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		count.Set(s, 1)
+		if err := s.Save(t.Context()); !errors.Is(err, sessionstore.ErrNotFound) {
+			t.Errorf("save: %v", err)
+		}
+		want(t, "superseded", s.Superseded(), true)
+		count.Set(s, 2)
+	})
+	want(t, "told", r, sessionstore.Receipt{})
+}

@@ -118,8 +118,19 @@ func (m *Manager) answer(ctx context.Context, id ID, l *loading) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
 	defer cancel()
 	l.err = context.Canceled // what the others see if the backend panics
-	l.snap, l.sibling, l.err = m.ask(ctx, id)
+	for range maxAsks {
+		epoch := m.cache.epoch(id)
+		l.snap, l.sibling, l.err = m.ask(ctx, id)
+		// What this node was told of meanwhile holds for whoever has joined since (P6).
+		if l.err != nil || !m.cache.dropped(id, l.snap.info.Version, epoch) {
+			return
+		}
+	}
 }
+
+// maxAsks bounds how often the database is asked because the session has changed or ended
+// while its answer was on its way.
+const maxAsks = 3
 
 // ask asks the database once, and keeps the answer in the cache.
 func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
@@ -134,7 +145,7 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 	if users == nil && known != nil {
 		users = known.activity
 	}
-	hadEnded := users != nil && users.hasEnded()
+	hadEnded, hadRecord := users != nil && users.hasEnded(), users != nil && users.state.is(isStored)
 	m.stats.loads.Add(1)
 	rec, err := m.backend.Load(ctx, Key{id, m.app}, version)
 	if errors.Is(err, ErrNotModified) && microsOf(rec.CreatedAt) != known.info.CreatedAt {
@@ -155,7 +166,7 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 		m.stats.notModified.Add(1)
 	case errors.Is(err, ErrNotFound):
 		m.cache.drop(id)
-		if users != nil {
+		if users != nil && (hadRecord || rec == nil) { // else they use a sibling's session, which lives
 			users.end()
 		}
 		return nil, rec, err
@@ -163,6 +174,7 @@ func (m *Manager) ask(ctx context.Context, id ID) (*snapshot, *Record, error) {
 		return nil, nil, err
 	}
 	sn := m.loaded(rec, anchor, known)
+	sn.activity.state.set(isStored)
 	m.cache.put(sn, epoch)
 	return sn, nil, nil
 }

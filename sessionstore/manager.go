@@ -139,16 +139,16 @@ func (m *Manager) forget(id ID, ended bool) {
 
 // stale drops what this node knows of a session if that is older than version.
 func (m *Manager) stale(id ID, version Version) {
-	if sn := m.cache.get(id); sn == nil || sn.info.Version < version {
-		m.cache.outdate(id, version) // also what is on its way into the cache
-	}
+	m.cache.outdate(id, version) // also what is on its way into the cache
 }
 
 // ended announces records that were removed from the database.
 func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 	heard := m.hearsEnds()
 	for _, rec := range removed {
-		m.forget(rec.Key.ID, true)
+		users := m.activities.find(rec.Key.ID)
+		// Who has a sibling's session, of which nothing is stored here yet, keeps that.
+		m.forget(rec.Key.ID, cause != CauseExpired || users == nil || users.state.is(isStored))
 		m.stats.destroyed.Add(1)
 		if !heard {
 			continue

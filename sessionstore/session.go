@@ -165,7 +165,10 @@ func (s *Session) principalLocked() string {
 // after it (P7). "" makes the session anonymous again. A principal belongs to
 // this application: siblings under the same ID have their own. Attributes and timeouts
 // stay as they are, and the lifetime is counted from the session's creation: whoever
-// takes a session over from another principal should Invalidate it first.
+// takes a session over from another principal should Invalidate it first. (Then a request
+// from before, if it stores something after that, begins a session of its own and may
+// take the login's place in the browser. A session that only gets another secret is not
+// replaced so.)
 func (s *Session) SetPrincipal(principal string) {
 	s.change(func(p *pending) {
 		if err := ValidatePrincipal(principal); err != nil {
@@ -213,15 +216,15 @@ func (s *Session) Invalidate() {
 	if s.detached {
 		return
 	}
+	if s.outdated != nil { // the commit refuses to end what it became meanwhile
+		s.pending.ends = append(s.pending.ends, *s.outdated) // first: the client is told of no other end
+	}
 	if s.base != nil || s.joins {
 		e := ending{id: s.token.ID(), hash: s.hash}
 		if s.base != nil {
 			e.principal = s.base.info.Principal
 		}
 		s.pending.ends = append(s.pending.ends, e)
-	}
-	if s.outdated != nil { // the commit refuses to end what it became meanwhile
-		s.pending.ends = append(s.pending.ends, *s.outdated)
 	}
 	s.resetLocked(s.pending.ends)
 }
@@ -427,7 +430,7 @@ func (s *Session) Refresh(ctx context.Context) error {
 		return fmt.Errorf("refresh session %s: %w", id, ErrNotFound)
 	}
 	if own {
-		s.token, s.hash = tried, sn.hash
+		s.token, s.hash, s.tried = tried, sn.hash, Token{}
 		if !s.sealed {
 			s.receipt.Token = tried
 		}

@@ -210,6 +210,7 @@ func (m *Manager) written(rec *Record, attrs attributes, version Version, anchor
 		sn.info.AccessedAt = max(sn.now, before.info.AccessedAt)
 	}
 	sn.activity = m.activities.of(rec.Key.ID, before)
+	sn.activity.state.set(isStored)
 	raise(&sn.activity.written, int64(anchor))
 	sn.setDeadline()
 	return sn

@@ -96,12 +96,26 @@ func (m *Manager) touch(ctx context.Context, batch []*activity) error {
 	}
 	m.stats.touched.Add(int64(len(batch)))
 	after := m.now()
+	var streams []ID
 	for i, a := range batch {
-		if sn := m.cache.peek(a.id); sn != nil && sn.expired(after) {
+		sn := m.cache.peek(a.id)
+		expired := sn != nil && sn.expired(after)
+		if expired {
 			m.cache.doubt(a.id) // the database may have found it dead, and ignored the touch (P3)
-			continue
+		} else {
+			raise(&a.written, int64(uses[i]))
 		}
-		raise(&a.written, int64(uses[i]))
+		if (expired || sn == nil) && a.inflight.Load() > 0 && a.state.is(isStored) {
+			streams = append(streams, a.id)
+		}
+	}
+	for _, id := range streams {
+		if ctx.Err() != nil {
+			break // until the next time
+		}
+		// It may have ended without this node's having heard of it: another one has swept
+		// it, or events were missed. Whoever waits for Done is told if it has.
+		_, _, _ = m.load(ctx, id)
 	}
 	return nil
 }

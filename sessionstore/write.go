@@ -105,7 +105,9 @@ func (m *Manager) updateFound(ctx context.Context, w *write, refused error) erro
 	}
 	switch again := !w.tried.IsZero(); {
 	case again && equalHash(base.hash, w.tried.SecretHash()):
-		w.created, w.token, w.hash = true, w.tried, base.hash
+		// With the secret that the client has presented, another request may have joined.
+		w.created = !w.joins || !equalHash(base.hash, w.hash)
+		w.token, w.hash = w.tried, base.hash
 	case again && !w.joins && equalHash(base.hash, w.token.SecretHash()): // an attempt before that
 		w.created, w.hash = true, base.hash
 	case !w.joins:
@@ -137,7 +139,10 @@ func (m *Manager) create(ctx context.Context, w *write, attrs attributes) error 
 			return ErrTooLate
 		}
 		if w.pending.renew {
-			token = NewToken(id, m.route()) // P7: the old one may have been known while anonymous
+			// P7: the old one may have been known while anonymous.
+			if token = w.tried; token.IsZero() || equalHash(token.SecretHash(), w.hash) {
+				token = NewToken(id, m.route())
+			}
 		}
 	}
 	amend(rec, &w.pending)
@@ -405,7 +410,7 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 			continue
 		}
 		next, err := w.pending.apply(attrs, i > 0 || w.seen != base.info.Version)
-		if err == nil && next.encodedSize() > m.cfg.MaxDataBytes {
+		if n := next.encodedSize(); err == nil && n > m.cfg.MaxDataBytes && n > attrs.encodedSize() {
 			err = fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, next.encodedSize(), m.cfg.MaxDataBytes)
 		}
 		if err == nil && base.unreadable != "" && len(w.pending.attrs) > 0 {
@@ -419,6 +424,8 @@ func (m *Manager) prepare(base *snapshot, group []*write) (*Record, attributes, 
 			w.err = err
 			continue
 		}
+		// If the client is not told of the version, other nodes must be (P4).
+		cond.Announce = cond.Announce || w.sealed || w.hash != base.hash
 		changed = changed || len(changedAttributes(attrs, next)) > 0
 		if w.before = base; i > 0 {
 			w.before = base.viewing(attrs)
@@ -464,7 +471,10 @@ func (m *Manager) prepareAlone(base *snapshot, rec *Record, cond *Condition, w *
 	}
 	w.renewed = renew
 	if renew {
-		w.token = NewToken(rec.Key.ID, m.route())
+		// One that was tried before nobody knows, and it may be stored already.
+		if w.token = w.tried; w.token.IsZero() || w.token.ID() != rec.Key.ID {
+			w.token = NewToken(rec.Key.ID, m.route())
+		}
 		rec.SecretHash = w.token.SecretHash() // P7
 		cond.MaxSessions = m.limit(p)
 	}
