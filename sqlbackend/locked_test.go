@@ -2,6 +2,7 @@ package sqlbackend_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -157,6 +158,52 @@ func TestALockedSessionHoldsUpNoLogout(t *testing.T) {
 		release()
 		if err := <-locked; err != nil {
 			t.Errorf("after the lock: %v", err)
+		}
+	})
+}
+
+// TestALockedNeighbourHoldsUpNobody is about sessions that stand between two that somebody
+// keeps locked, in the order of IDs.
+func TestALockedNeighbourHoldsUpNobody(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t).(groupBackend)
+		recs := createMany(t, b, "")
+		var locked []sessionstore.ID
+		for i := 0; i < len(recs); i += 2 {
+			locked = append(locked, recs[i].Key.ID)
+		}
+		defer keepLocked(t, db, locked...)()
+		for i, what := range []string{"save", "touch", "login", "counted login", "join", "renewing join", "logout", "logout everywhere"} {
+			rec := recs[2*i+1]
+			renewed, joining := *rec, newRecord(rec.Key.ID, "office", "ann")
+			renewed.SecretHash, renewed.Principal = newHash(), "ann"
+			cond := sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			var err error
+			switch what {
+			case "save":
+				err = b.Update(ctx, rec, cond)
+			case "touch":
+				err = b.Touch(ctx, []sessionstore.Touch{{Key: rec.Key}})
+			case "counted login":
+				cond.MaxSessions = 100
+				fallthrough
+			case "login":
+				err = b.Update(ctx, &renewed, cond)
+			case "join":
+				joining.SecretHash = rec.SecretHash
+				fallthrough
+			case "renewing join":
+				_, err = b.Create(ctx, joining, sessionstore.Condition{SecretHash: rec.SecretHash})
+			case "logout":
+				_, err = b.Delete(ctx, sessionstore.Selector{ID: rec.Key.ID})
+			case "logout everywhere":
+				_, err = b.Delete(ctx, sessionstore.Selector{Principal: "ann"})
+			}
+			cancel()
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
 	})
 }
@@ -323,10 +370,11 @@ func lockArg(database string, id sessionstore.ID) any {
 	return id[:]
 }
 
-// keepLocked locks sessions until release is called, or the test is over.
+// keepLocked locks sessions, and no gaps between them, until release is called, or the test
+// is over.
 func keepLocked(t *testing.T, db database, ids ...sessionstore.ID) (release func()) {
 	t.Helper()
-	tx, err := db.raw.Begin()
+	tx, err := db.raw.BeginTx(context.Background(), &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 const collide = `
 UPDATE {sessions} AS s
 SET s.expiry_slot = s.expiry_slot - 1
-WHERE s.id = @id AND s.app <> @app`
+WHERE {is_sibling}`
 
 // isGalera reports whether db is a node of a Galera cluster. It returns an error if
 // its connections read what is older than commits that were acknowledged on other

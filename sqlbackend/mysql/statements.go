@@ -31,6 +31,10 @@ var snippets = map[string]string{
 	// skips comments meant for MySQL's 8.
 	"for_update": `FOR UPDATE /*!80001 OF s */`,
 
+	// The rows under @id but that of @app. Of <> MariaDB would make ranges of the primary
+	// key, and lock the row behind the last one: another session's.
+	"is_sibling": `s.id = @id AND IF(s.app = @app, FALSE, TRUE)`,
+
 	"updated_expiry": `LEAST(s.created_at + @lifetime, GREATEST(s.accessed_at, {now}) + @idle)`,
 	"listed_expiry":  `LEAST(s.created_at + r.lifetime, GREATEST(s.accessed_at, {now}) + r.idle)`,
 	"written_expiry": `LEAST(created_at + VALUES(lifetime), GREATEST(accessed_at, {now}) + VALUES(idle))`,
@@ -127,7 +131,7 @@ ON DUPLICATE KEY UPDATE
 	RenewSiblings: `
 UPDATE {sessions} AS s
 SET s.secret_hash = @hash, s.version = s.version + 1
-WHERE s.id = @id AND s.app <> @app`,
+WHERE {is_sibling}`,
 
 	CountSessions: `
 SELECT COUNT(*)
