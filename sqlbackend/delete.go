@@ -37,7 +37,8 @@ func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*ses
 }
 
 // deleteSelected deletes the sessions among ids of which a live record matches, those
-// that others have locked last.
+// that others have locked last. For each it waits in the database once at most: MySQL goes
+// on waiting for what was given up.
 func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, matches func(*sessionstore.Record) bool) (removed []*sessionstore.Record, err error) {
 	del := func(ctx context.Context, lock locking, some []sessionstore.ID) error {
 		records, err := b.deleteIDs(ctx, lock, some, matches)
@@ -53,15 +54,19 @@ func (b *Backend) deleteSelected(ctx context.Context, ids []sessionstore.ID, mat
 	if err != nil || len(locked) == 0 {
 		return removed, err
 	}
+	waitedFor := make(map[sessionstore.ID]bool)
 	err = b.untilFree(ctx, func(ctx context.Context) (err error) {
-		if len(locked) <= maxWaiting && b.mayWait() {
+		next := slices.IndexFunc(locked, func(id sessionstore.ID) bool { return !waitedFor[id] })
+		if len(locked) <= maxWaiting && next >= 0 && b.mayWait() {
 			// Each for its part of the time: one may be locked for longer than that.
 			defer b.waited()
 			deadline, _ := ctx.Deadline()
-			first, wait := locked[0], time.Until(deadline)/time.Duration(len(locked))
-			locked = locked[1:]
-			if err = del(ctx, locking{b.sql.lockIDs, wait}, []sessionstore.ID{first}); errors.Is(err, errPassedOver) {
-				locked, err = append(locked, first), nil
+			id, wait := locked[next], time.Until(deadline)/time.Duration(len(locked))
+			waitedFor[id] = true
+			if err = del(ctx, locking{b.sql.lockIDs, wait}, []sessionstore.ID{id}); errors.Is(err, errPassedOver) {
+				err = nil
+			} else {
+				locked = slices.Delete(locked, next, next+1)
 			}
 		} else {
 			locked, err = free(ctx, b, locked, deleteBatch, unless)

@@ -550,8 +550,7 @@ var waiters = map[string]string{
 		ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'`,
 }
 
-// killWaiters ends them.
-func killWaiters(t *testing.T, db database) (killed int) {
+func findWaiters(t *testing.T, db database) (ids []int64) {
 	t.Helper()
 	if db.name == "MariaDB" { // shows the same again to who asks more often
 		if _, err := db.raw.Exec("DO SLEEP(0.11)"); err != nil {
@@ -562,7 +561,6 @@ func killWaiters(t *testing.T, db database) (killed int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ids []int64
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
@@ -573,7 +571,13 @@ func killWaiters(t *testing.T, db database) (killed int) {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range ids {
+	return ids
+}
+
+// killWaiters ends them.
+func killWaiters(t *testing.T, db database) (killed int) {
+	t.Helper()
+	for _, id := range findWaiters(t, db) {
 		kill := fmt.Sprintf("KILL %d", id)
 		if db.name == "PostgreSQL" {
 			kill = fmt.Sprintf("SELECT pg_terminate_backend(%d)", id)

@@ -157,6 +157,34 @@ func TestLoginsToLockedSessionsHoldUpNobody(t *testing.T) {
 	}
 }
 
+// A principal's logout that gives up leaves one connection waiting in the server for each
+// session that somebody keeps locked, and not one for each try.
+func TestALogoutWaitsOnceForEachSession(t *testing.T) {
+	for _, name := range []string{"MySQL", "MariaDB"} { // which go on waiting for what was given up
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := databases[name](t)
+			b := db.open(t)
+			recs := []*sessionstore.Record{newRecord(newID(), "shop", "ann"), newRecord(newID(), "shop", "ann")}
+			for _, rec := range recs {
+				create(t, b, rec, sessionstore.Condition{})
+			}
+			release := keepLocked(t, db, recs[0].Key.ID, recs[1].Key.ID)
+			removed, err := b.Delete(t.Context(), sessionstore.Selector{Principal: "ann"})
+			if len(removed) > 0 || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("removed %d locked sessions: %v", len(removed), err)
+			}
+			if waiting := len(findWaiters(t, db)); waiting > len(recs) {
+				t.Errorf("%d connections wait for locks of %d sessions after one logout", waiting, len(recs))
+			}
+			release()
+			if removed, err = b.Delete(t.Context(), sessionstore.Selector{Principal: "ann"}); err != nil || len(removed) != len(recs) {
+				t.Errorf("after the locks, %d sessions were removed: %v", len(removed), err)
+			}
+		})
+	}
+}
+
 // Whoever gives up a logout that is in flight with others hears what it has removed (P11).
 func TestALogoutInFlightIsNotGivenUp_P11(t *testing.T) {
 	onEachServer(t, func(t *testing.T, db database) {
