@@ -187,14 +187,22 @@ func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(conte
 
 // alone runs a unit of work that is one statement.
 func (b *Backend) alone(ctx context.Context, do func(context.Context, runner) error) error {
-	return b.retry(ctx, func(ctx context.Context) error { return do(ctx, runner{b.db, &b.ran}) })
+	return b.retry(ctx, func(ctx context.Context) error { return do(ctx, runner{q: b.db, ran: &b.ran}) })
 }
 
-// inTx runs a unit of work that is a transaction. What do has collected must not
-// survive a retry: it starts anew each time.
+// inTx runs a unit of work that is a transaction, and begins with taking mutexes. What do
+// has collected must not survive a retry: it starts anew each time.
 func (b *Backend) inTx(ctx context.Context, mutexes []string, do func(context.Context, runner) error) error {
 	return b.retry(ctx, func(ctx context.Context) error {
-		return b.db.InTx(ctx, mutexes, func(q Querier) error { return do(ctx, runner{q, &b.ran}) })
+		return b.db.InTx(ctx, func(tx Tx) error {
+			q := runner{tx, tx, &b.ran}
+			if len(mutexes) > 0 {
+				if err := q.take(ctx, mutexes); err != nil {
+					return err
+				}
+			}
+			return do(ctx, q)
+		})
 	})
 }
 
@@ -232,7 +240,17 @@ func (b *Backend) atOnce(ctx context.Context, mutexes []string, sts []*statement
 // A runner runs and counts compiled statements, alone or in a transaction.
 type runner struct {
 	q   Querier
+	tx  Tx // is q, nil outside of a transaction
 	ran *atomic.Int64
+}
+
+// take waits for mutexes and takes them until the transaction is over.
+func (s runner) take(ctx context.Context, mutexes []string) error {
+	err := s.tx.Lock(ctx, mutexes)
+	if err != nil && ctx.Err() != nil {
+		return &lockWait{err}
+	}
+	return err
 }
 
 func (s runner) exec(ctx context.Context, st *statement, a args) (affected int64, err error) {

@@ -54,7 +54,6 @@ func (b *Backend) createAlone(ctx context.Context, rec *sessionstore.Record, con
 	if !joins && !limits(rec, cond) && b.sql.createNew != nil {
 		return b.createNew(ctx, mutexes, a)
 	}
-	mutexes = append(mutexes, b.limitMutex(rec, cond)...)
 
 	err = b.inTx(ctx, mutexes, func(ctx context.Context, q runner) (err error) {
 		if joins {
@@ -168,26 +167,27 @@ func limits(rec *sessionstore.Record, cond sessionstore.Condition) bool {
 	return cond.MaxSessions > 0 && rec.Principal != ""
 }
 
-// limitMutex names the mutex under which the sessions of rec's principal are
-// counted, if they need be.
-func (b *Backend) limitMutex(rec *sessionstore.Record, cond sessionstore.Condition) []string {
-	if !limits(rec, cond) {
-		return nil
-	}
-	return []string{b.mutex("limit", rec.Key.App, rec.Principal)}
-}
-
 // mutex names a mutex. Names are hashes because MySQL's have at most 64 characters.
 func (b *Backend) mutex(parts ...string) string {
 	sum := sha256.Sum256([]byte(b.lockKey + "\x00" + strings.Join(parts, "\x00")))
 	return "holdfast-" + hex.EncodeToString(sum[:16])
 }
 
-// checkLimit runs after the write and under the mutex, so that a session that is
-// gone or exists already is told from one too many.
+// checkLimit counts the sessions of rec's principal, if they need be, under a mutex. It
+// runs after the write, so that a session that is gone or exists already is told from one
+// too many.
+//
+// The mutex comes after whatever may wait for somebody's row, or one row that is kept
+// locked would hold up all logins of the principal. The count is another statement, which
+// sees what others have committed who had the mutex before. An event may follow: storing
+// one waits for no row, and must not come before a refusal, which would leave a gap in its
+// numbers.
 func (b *Backend) checkLimit(ctx context.Context, q runner, rec *sessionstore.Record, cond sessionstore.Condition, a args) error {
 	if !limits(rec, cond) {
 		return nil
+	}
+	if err := q.take(ctx, []string{b.mutex("limit", rec.Key.App, rec.Principal)}); err != nil {
+		return err
 	}
 	var others int64
 	if _, err := q.queryRow(ctx, b.sql.countSessions, a, &others); err != nil {

@@ -16,6 +16,18 @@ type Querier interface {
 // Scan copies the columns of a row into variables, as [database/sql.Rows.Scan] does.
 type Scan func(dest ...any) error
 
+// A Tx runs statements within one transaction.
+type Tx interface {
+	Querier
+
+	// Lock waits for mutexes, in the order given, and takes them. Whoever has one keeps
+	// it until the transaction has been committed or rolled back, and no other
+	// transaction has it meanwhile; so the statements that follow see what the one that
+	// had it before has committed. Names of mutexes are ASCII, at most 64 bytes. A
+	// transaction does not take the same one twice. After an error it must be rolled back.
+	Lock(ctx context.Context, mutexes []string) error
+}
+
 // A DB is how a [Backend] reaches its database. Its methods are safe for
 // concurrent use. If it got no connection, its error is a [ConnectError]. A
 // connection that has answered with an error of class [Refused] is not used again,
@@ -25,25 +37,23 @@ type DB interface {
 	// reads.
 	Querier
 
-	// InTx runs do in a transaction that is READ COMMITTED or stricter, commits it
-	// if do returns nil, and rolls it back if do returns an error, which it
-	// returns as it is, or panics. Do uses no Querier but the one it is given.
-	//
-	// Of transactions that share one of their mutexes only one runs at a time, from
-	// before its first statement's snapshot until after its commit. Mutexes are taken
-	// in the order given. Their names are ASCII, at most 64 bytes.
+	// InTx runs do in a transaction that is READ COMMITTED, or one of a database on which
+	// only one runs at a time, commits it if do returns nil, and rolls it back if do
+	// returns an error, which it returns as it is, or panics. Do uses no Querier but the
+	// Tx it is given, and that only until it returns.
 	//
 	// An error of the commit is a [CommitError]. If the connection is lost before that, the
 	// error may be a [LostError].
-	InTx(ctx context.Context, mutexes []string, do func(Querier) error) error
+	InTx(ctx context.Context, do func(Tx) error) error
 }
 
 // A Pipeliner is a [DB] that can send all statements of a transaction at once, instead
 // of waiting for each one's answer.
 type Pipeliner interface {
-	// Pipeline runs statements in a transaction as InTx would: each sees what was
-	// committed before it began. It calls row for each row that the last one answers;
-	// what row returns comes too late to keep the transaction from being committed.
+	// Pipeline runs statements in a transaction as InTx would, after it has taken mutexes
+	// as Lock does: each sees what was committed before it began. It calls row for each row
+	// that the last one answers; what row returns comes too late to keep the transaction
+	// from being committed.
 	Pipeline(ctx context.Context, mutexes []string, statements []Query, row func(scan Scan) error) error
 }
 

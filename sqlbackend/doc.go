@@ -32,7 +32,9 @@
 // renewed or deleted, and then its proof fails (P3).
 //
 // What cannot be locked because it does not exist yet, a new ID or a principal's
-// first session, is guarded by a named mutex of the database.
+// first session, is guarded by a named mutex of the database, which is held until after
+// the commit. A transaction takes that of a new ID first, then locks rows, and takes that
+// under which a principal's sessions are counted last: nobody who has it waits for a row.
 //
 // # Events
 //

@@ -86,7 +86,7 @@ func (b *Backend) eventPage(ctx context.Context, position, seq int64) (p page, e
 	a := args{"position": position, "seq": seq, "limit": int64(eventPageRows), "window": eventWindow.Microseconds()}
 	err = b.retry(ctx, func(ctx context.Context) error {
 		p = page{}
-		return runner{b.db, &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
+		return runner{q: b.db, ran: &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
 			var (
 				position, seq, version *int64
 				id                     *storedID
@@ -115,8 +115,8 @@ func (b *Backend) PruneEvents(ctx context.Context, age time.Duration) error {
 	a := args{"age": max(age, eventWindow).Microseconds(), "limit": int64(pruneRows)}
 	for removed := int64(pruneRows); removed == pruneRows; {
 		err := b.retry(ctx, func(ctx context.Context) error {
-			return b.db.InTx(ctx, nil, func(q Querier) (err error) {
-				removed, err = runner{q, &b.polled}.exec(ctx, b.sql.pruneEvents, a)
+			return b.db.InTx(ctx, func(tx Tx) (err error) {
+				removed, err = runner{tx, tx, &b.polled}.exec(ctx, b.sql.pruneEvents, a)
 				return err
 			})
 		})

@@ -51,6 +51,19 @@ func (b *Backend) UpdateTogether(ctx context.Context, recs []*sessionstore.Recor
 	return errs
 }
 
+// HoldLimit takes the mutex under which a principal's sessions are counted, calls held, and
+// keeps it until a channel is closed.
+func (b *Backend) HoldLimit(ctx context.Context, app, principal string, held func(), until <-chan struct{}) error {
+	return b.db.InTx(ctx, func(tx Tx) error {
+		if err := tx.Lock(ctx, []string{b.mutex("limit", app, principal)}); err != nil {
+			return err
+		}
+		held()
+		<-until
+		return nil
+	})
+}
+
 // CreateAlone is Create without company, for comparison.
 func (b *Backend) CreateAlone(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) (time.Time, error) {
 	created, err := b.createAlone(ctx, rec, cond, b.sql.lockIDs)

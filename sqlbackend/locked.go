@@ -49,7 +49,7 @@ type locking struct {
 }
 
 // A lockWait is the error of a transaction that has begun and whose time ended while it
-// waited for a lock. It says nothing about the database.
+// waited for a lock or a mutex. It says nothing about the database.
 type lockWait struct{ error }
 
 func (e *lockWait) Unwrap() error { return e.error }

@@ -92,7 +92,7 @@ func (b *Backend) nodeArgs(name string, instance uuid.UUID) args {
 // execPolled runs a statement alone, counted under [Backend.Polls].
 func (b *Backend) execPolled(ctx context.Context, st *statement, a args) (affected int64, err error) {
 	err = b.retry(ctx, func(ctx context.Context) (err error) {
-		affected, err = runner{b.db, &b.polled}.exec(ctx, st, a)
+		affected, err = runner{q: b.db, ran: &b.polled}.exec(ctx, st, a)
 		return err
 	})
 	return affected, err
@@ -101,7 +101,7 @@ func (b *Backend) execPolled(ctx context.Context, st *statement, a args) (affect
 func (b *Backend) queryNodes(ctx context.Context, st *statement, a args) (nodes []sessionstore.Node, err error) {
 	err = b.retry(ctx, func(ctx context.Context) error {
 		nodes = nil
-		return runner{b.db, &b.polled}.query(ctx, st, a, func(scan Scan) error {
+		return runner{q: b.db, ran: &b.polled}.query(ctx, st, a, func(scan Scan) error {
 			var (
 				n                       sessionstore.Node
 				instance                storedID

@@ -136,22 +136,121 @@ func TestLoginsToLockedSessionsHoldUpNobody(t *testing.T) {
 					}
 				})
 			}
-			over := make(chan struct{})
-			go func() { wg.Wait(); close(over) }()
-			for waiting := true; waiting; {
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-				if _, err := b.Load(ctx, recs[20].Key, 0); err != nil {
-					t.Errorf("load of a free session: %v", err)
-				}
-				cancel()
-				select {
-				case <-over:
-					waiting = false
-				case <-time.After(20 * time.Millisecond):
-				}
-			}
+			loadWhile(t, b, recs[20].Key, &wg)
 			if a := b.Availability(); a.Opened > 0 {
 				t.Errorf("the breaker opened: %+v", a)
+			}
+		})
+	}
+}
+
+// loadWhile loads a session that nobody has locked again and again while others run.
+func loadWhile(t *testing.T, b *sqlbackend.Backend, key sessionstore.Key, others *sync.WaitGroup) {
+	t.Helper()
+	over := make(chan struct{})
+	go func() { others.Wait(); close(over) }()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		if _, err := b.Load(ctx, key, 0); err != nil {
+			t.Errorf("load of a free session: %v", err)
+		}
+		cancel()
+		select {
+		case <-over:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// A counted login to a session that somebody keeps locked holds up neither the other logins
+// of its principal nor anybody else.
+func TestACountedLoginToALockedSessionHoldsUpNobody(t *testing.T) {
+	for _, name := range []string{"PostgreSQL", "MySQL", "MariaDB"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db, b := withConnections(t, name, 4)
+			recs := createMany(t, b, "")
+			defer keepLocked(t, db, recs[0].Key.ID)()
+			login := func(r *sessionstore.Record, cond sessionstore.Condition) error {
+				renewed := *r
+				renewed.SecretHash, renewed.Principal = newHash(), "ann"
+				cond.MaxSessions = 100
+				if cond.Version == 0 {
+					_, err := b.Create(t.Context(), &renewed, cond)
+					return err
+				}
+				return b.Update(t.Context(), &renewed, cond)
+			}
+			var wg sync.WaitGroup
+			for i, r := range recs[:8] {
+				if i == 1 {
+					<-time.After(100 * time.Millisecond) // the first one waits for its row
+				}
+				wg.Go(func() {
+					err := login(r, sessionstore.Condition{Version: 1, SecretHash: r.SecretHash})
+					if i == 0 && !errors.Is(err, context.DeadlineExceeded) || i > 0 && err != nil {
+						t.Errorf("login %d: %v", i, err)
+					}
+				})
+				wg.Go(func() {
+					err := login(newRecord(r.Key.ID, "office", ""), sessionstore.Condition{SecretHash: newHash()})
+					if i == 0 && !errors.Is(err, context.DeadlineExceeded) || i > 0 && !errors.Is(err, sessionstore.ErrNotFound) {
+						t.Errorf("join %d without proof: %v", i, err)
+					}
+					if err := login(newRecord(newID(), "shop", ""), sessionstore.Condition{}); err != nil {
+						t.Errorf("new session %d: %v", i, err)
+					}
+				})
+			}
+			loadWhile(t, b, recs[20].Key, &wg)
+			if a := b.Availability(); a.Opened > 0 {
+				t.Errorf("the breaker opened: %+v", a)
+			}
+		})
+	}
+}
+
+// Logins that wait in vain for others of their principal to be counted say nothing about
+// the database, and succeed after that.
+func TestWaitsForMutexesSayNothingAboutTheDatabase(t *testing.T) {
+	for _, name := range []string{"PostgreSQL", "MySQL", "MariaDB"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, b := withConnections(t, name, 12)
+			recs := createMany(t, b, "")
+			held, until := make(chan struct{}), make(chan struct{})
+			var holder sync.WaitGroup
+			holder.Go(func() {
+				if err := b.HoldLimit(context.Background(), "shop", "ann", func() { close(held) }, until); err != nil {
+					t.Error(err)
+					close(held)
+				}
+			})
+			<-held
+			login := func(r *sessionstore.Record) error {
+				renewed := *r
+				renewed.SecretHash, renewed.Principal = newHash(), "ann"
+				return b.Update(t.Context(), &renewed, sessionstore.Condition{Version: 1, SecretHash: r.SecretHash, MaxSessions: 100})
+			}
+			var wg sync.WaitGroup
+			for _, r := range recs[:8] {
+				wg.Go(func() {
+					if err := login(r); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("a login while another is being counted: %v", err)
+					}
+				})
+			}
+			wg.Wait()
+			if a := b.Availability(); a.Opened > 0 || a.Err != nil {
+				t.Errorf("waits for a mutex count against the database: %+v", a)
+			}
+			close(until)
+			holder.Wait()
+			for i, r := range recs[:8] {
+				if err := login(r); err != nil {
+					t.Errorf("login %d after that: %v", i, err)
+				}
 			}
 		})
 	}

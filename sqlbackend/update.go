@@ -70,7 +70,6 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 		return err
 	}
 	renews := rec.SecretHash != cond.SecretHash
-	mutexes := b.limitMutex(rec, cond)
 	update, announces := b.sql.update, cond.Announce && !renews
 	if announces && b.sql.updateAnnounced != nil {
 		update, announces = b.sql.updateAnnounced, false
@@ -104,8 +103,8 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 		}
 		return nil
 	}
-	if renews || announces || mutexes != nil {
-		return b.inTx(ctx, mutexes, write)
+	if renews || announces || limits(rec, cond) {
+		return b.inTx(ctx, nil, write)
 	}
 	return b.alone(ctx, write)
 }

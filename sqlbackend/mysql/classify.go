@@ -26,6 +26,7 @@ func classify(err error) sqlbackend.Class {
 		1406: // ER_DATA_TOO_LONG
 		return sqlbackend.Unfit
 	case 1213, // ER_LOCK_DEADLOCK, also what Galera's certification answers
+		3058, // ER_USER_LOCK_DEADLOCK, of a mutex: with whoever locks both tables, say
 		1020: // ER_CHECKREAD, MariaDB: the row changed since the snapshot was taken
 		return sqlbackend.Retryable
 	case 1205, // ER_LOCK_WAIT_TIMEOUT: the transaction is still to be rolled back, and is

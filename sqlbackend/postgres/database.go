@@ -96,7 +96,7 @@ func (d *database) Query(ctx context.Context, query string, args []any, row func
 	return d.with(ctx, func(conn *pgxpool.Conn) error { return querier{conn}.Query(ctx, query, args, row) })
 }
 
-func (d *database) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Querier) error) error {
+func (d *database) InTx(ctx context.Context, do func(sqlbackend.Tx) error) error {
 	return d.with(ctx, func(conn *pgxpool.Conn) error {
 		done := false
 		err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{
@@ -104,12 +104,7 @@ func (d *database) InTx(ctx context.Context, mutexes []string, do func(sqlbacken
 			// after a lock would not see what was committed during the wait.
 			IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite,
 		}, func(tx pgx.Tx) error {
-			if len(mutexes) > 0 {
-				if _, err := tx.Exec(ctx, lockMutexes, mutexes); err != nil {
-					return err
-				}
-			}
-			err := do(querier{tx})
+			err := do(transaction{querier{tx}})
 			done = err == nil
 			return err
 		})
@@ -180,6 +175,16 @@ func (d *database) leave(start time.Time) {
 		d.pool.Reset()
 		d.reset = time.Now()
 	}
+}
+
+// A transaction is a [sqlbackend.Tx].
+type transaction struct{ querier }
+
+// Lock implements [sqlbackend.Tx]. The server releases the mutexes when others see what
+// was committed.
+func (t transaction) Lock(ctx context.Context, mutexes []string) error {
+	_, err := t.on.Exec(ctx, lockMutexes, mutexes)
+	return err
 }
 
 // A querier runs statements on a connection or in a transaction.

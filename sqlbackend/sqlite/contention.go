@@ -52,8 +52,8 @@ func (c *contender) Exec(ctx context.Context, query string, args []any) (affecte
 
 // InTx implements [sqlbackend.DB]. It is BEGIN IMMEDIATE that meets the lock, so
 // do seldom runs twice; and if it does, the database has undone it.
-func (c *contender) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Querier) error) error {
-	return c.whileBusy(ctx, func() error { return c.DB.InTx(ctx, mutexes, do) })
+func (c *contender) InTx(ctx context.Context, do func(sqlbackend.Tx) error) error {
+	return c.whileBusy(ctx, func() error { return c.DB.InTx(ctx, do) })
 }
 
 func (c *contender) whileBusy(ctx context.Context, write func() error) error {

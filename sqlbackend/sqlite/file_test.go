@@ -254,18 +254,20 @@ func (r *recorder) Query(ctx context.Context, query string, args []any, row func
 	return r.DB.Query(ctx, query, args, row)
 }
 
-func (r *recorder) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Querier) error) error {
-	return r.DB.InTx(ctx, mutexes, func(q sqlbackend.Querier) error {
-		inner := &recorder{DB: inTx{q}}
+func (r *recorder) InTx(ctx context.Context, do func(sqlbackend.Tx) error) error {
+	return r.DB.InTx(ctx, func(tx sqlbackend.Tx) error {
+		inner := &recorder{DB: inTx{tx}}
 		err := do(inner)
 		r.queries = append(r.queries, inner.queries...)
 		return err
 	})
 }
 
-// inTx is a transaction's Querier as a DB that begins no other one.
+func (r *recorder) Lock(context.Context, []string) error { return nil } // SQLite has no mutexes
+
+// inTx is a transaction as a DB that begins no other one.
 type inTx struct{ sqlbackend.Querier }
 
-func (inTx) InTx(context.Context, []string, func(sqlbackend.Querier) error) error {
+func (inTx) InTx(context.Context, func(sqlbackend.Tx) error) error {
 	return errors.ErrUnsupported
 }

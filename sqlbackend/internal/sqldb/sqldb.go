@@ -27,7 +27,8 @@ type DB struct {
 	// to roll back. If nil, no error does.
 	NoTransaction func(error) bool
 	// Lock and Unlock take mutexes that belong to a connection, in the order given,
-	// and release them. Nil where Begin lets only one transaction run at a time anyway.
+	// and release them, if it has them. Nil where Begin lets only one transaction run at a
+	// time anyway.
 	Lock   func(ctx context.Context, conn *sql.Conn, mutexes []string) error
 	Unlock func(ctx context.Context, conn *sql.Conn, mutexes []string) error
 	// Refused reports that an error is of class sqlbackend.Refused: its connection
@@ -68,8 +69,12 @@ func (d *DB) Query(ctx context.Context, query string, args []any, row func(sqlba
 }
 
 // InTx implements [sqlbackend.DB].
-func (d *DB) InTx(ctx context.Context, mutexes []string, do func(sqlbackend.Querier) error) error {
-	return d.with(ctx, func(conn *sql.Conn) (begun bool, err error) { return d.tryTx(ctx, conn, mutexes, do) })
+func (d *DB) InTx(ctx context.Context, do func(sqlbackend.Tx) error) error {
+	return d.with(ctx, func(conn *sql.Conn) (begun bool, err error) {
+		t := &tx{querier: querier{conn}, db: d, conn: conn}
+		defer t.unlock(ctx) // when it is over
+		return d.transact(ctx, t, do)
+	})
 }
 
 // with lends a connection of the pool that writes. After a restart of the server
@@ -118,26 +123,8 @@ func (d *DB) leave(ctx context.Context) {
 // maxDead bounds the dead connections that are passed over.
 const maxDead = 100
 
-func (d *DB) tryTx(ctx context.Context, conn *sql.Conn, mutexes []string, do func(sqlbackend.Querier) error) (begun bool, err error) {
-	if d.Lock != nil && len(mutexes) > 0 {
-		if err := d.Lock(ctx, conn, mutexes); err != nil {
-			// It may have got the locks and been interrupted on the way back.
-			discard(conn)
-			return false, err
-		}
-		defer func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
-			defer cancel()
-			if d.Unlock(ctx, conn, mutexes) != nil {
-				discard(conn)
-			}
-		}()
-	}
-	return d.transact(ctx, conn, do)
-}
-
-func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Querier) error) (begun bool, err error) {
-	committed := false
+func (d *DB) transact(ctx context.Context, t *tx, do func(sqlbackend.Tx) error) (begun bool, err error) {
+	conn, committed := t.conn, false
 	defer func() { // also if do panics
 		if committed {
 			return
@@ -154,7 +141,7 @@ func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Qu
 			return false, err
 		}
 	}
-	if err := do(querier{conn}); errors.Is(err, driver.ErrBadConn) {
+	if err := do(t); errors.Is(err, driver.ErrBadConn) {
 		return true, &sqlbackend.LostError{Err: err}
 	} else if err != nil {
 		return true, err
@@ -164,6 +151,36 @@ func (d *DB) transact(ctx context.Context, conn *sql.Conn, do func(sqlbackend.Qu
 	}
 	committed = true
 	return true, nil
+}
+
+// A tx is a transaction on a connection.
+type tx struct {
+	querier
+	db      *DB
+	conn    *sql.Conn
+	mutexes []string // that the connection may have
+}
+
+// Lock implements [sqlbackend.Tx].
+func (t *tx) Lock(ctx context.Context, mutexes []string) error {
+	if t.db.Lock == nil {
+		return nil
+	}
+	// First, because it may get them and be interrupted on the way back.
+	t.mutexes = append(t.mutexes, mutexes...)
+	return t.db.Lock(ctx, t.conn, mutexes)
+}
+
+// unlock releases the mutexes after the transaction has been committed or rolled back.
+func (t *tx) unlock(ctx context.Context) {
+	if len(t.mutexes) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupWait)
+	defer cancel()
+	if t.db.Unlock(ctx, t.conn, t.mutexes) != nil {
+		discard(t.conn)
+	}
 }
 
 // discard keeps a connection whose state is unknown out of the pool; the server
