@@ -8,8 +8,9 @@
 // there is nothing to do, so programs may call it at every start.
 //
 // It needs the right to create and alter tables. Programs that only use them need
-// SELECT, INSERT, UPDATE and DELETE on these, and on PostgreSQL USAGE on their schema;
-// the command "holdfast migrate" makes the tables for them.
+// SELECT, INSERT, UPDATE and DELETE on these, SELECT alone on the one that records the
+// version, and on PostgreSQL USAGE on their schema; the command "holdfast migrate" makes
+// the tables for them.
 //
 // It wants a [database/sql.DB] and imports no driver. Who has a pgxpool.Pool makes
 // one of it with pgx's own adapter, and closes the adapter, which leaves the pool
@@ -19,7 +20,8 @@
 //	defer db.Close()
 //
 // On PostgreSQL and MySQL the lock between processes belongs to a connection, so
-// migrate over a direct one, not through a pooler in transaction mode.
+// migrate over a direct one, not through a pooler in transaction mode. [Version] needs no
+// lock.
 //
 // Errors say which migration failed; those of [Check] are sentinels.
 package migrations

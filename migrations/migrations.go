@@ -55,18 +55,22 @@ func Up(ctx context.Context, db *sql.DB, dialect Dialect, cfg *Config) error {
 
 // Down takes the schema back to version, which must not be negative; 0 drops
 // every table of the library except the one that records the version, and all
-// sessions with them. A nil cfg is the zero Config. Down leaves db open.
+// sessions with them. It changes nothing, and makes no schema, if that is the version
+// already. A nil cfg is the zero Config. Down leaves db open.
 func Down(ctx context.Context, db *sql.DB, dialect Dialect, cfg *Config, version int64) error {
-	p, err := provider(db, dialect, cfg)
+	current, err := Version(ctx, db, dialect, cfg)
 	if err != nil {
 		return err
 	}
-	current, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("read the schema's version: %w", err)
-	}
 	if version < 0 || version > current {
 		return fmt.Errorf("migrate down to version %d: the schema has version %d", version, current)
+	}
+	if version == current {
+		return nil
+	}
+	p, err := provider(db, dialect, cfg)
+	if err != nil {
+		return err
 	}
 	if _, err := p.DownTo(ctx, version); err != nil {
 		return fmt.Errorf("migrate down to version %d: %w", version, err)
@@ -74,14 +78,20 @@ func Down(ctx context.Context, db *sql.DB, dialect Dialect, cfg *Config, version
 	return nil
 }
 
-// Version returns the schema's version, 0 if there is none. It changes nothing and
-// takes no lock. A nil cfg is the zero Config. [Check] judges the answer.
+// Version returns the schema's version, 0 if there is none. It changes nothing, takes
+// no lock, and works through any pooler; the right to SELECT from the table that
+// records the version is enough. A nil cfg is the zero Config. [Check] judges the
+// answer.
 func Version(ctx context.Context, db *sql.DB, dialect Dialect, cfg *Config) (int64, error) {
-	p, err := provider(db, dialect, cfg)
+	names, err := cfg.Names(dialect)
 	if err != nil {
 		return 0, err
 	}
-	version, err := p.GetDBVersion(ctx)
+	store, err := newVersionStore(dialect, names)
+	if err != nil {
+		return 0, err
+	}
+	version, err := store.current(ctx, db)
 	if err != nil {
 		return 0, fmt.Errorf("read the schema's version: %w", err)
 	}

@@ -47,15 +47,17 @@ func (s *versionStore) ListMigrations(ctx context.Context, db database.DBTxConn)
 	return list, err
 }
 
-func (s *versionStore) GetLatestVersion(ctx context.Context, db database.DBTxConn) (version int64, err error) {
+// current is the schema's version, 0 if there is none. It wants two statements, not
+// one connection: a pooler may run them on different ones.
+func (s *versionStore) current(ctx context.Context, db database.DBTxConn) (int64, error) {
 	if exists, err := s.exists(ctx, db); err != nil || !exists {
 		return 0, err
 	}
-	err = s.read(ctx, func(ctx context.Context) (err error) {
-		version, err = s.Store.GetLatestVersion(ctx, db)
-		return err
+	var version sql.NullInt64 // the table may be empty
+	err := s.read(ctx, func(ctx context.Context) error {
+		return db.QueryRowContext(ctx, "SELECT max(version_id) FROM "+s.names.Migrations+" WHERE is_applied").Scan(&version)
 	})
-	return version, err
+	return version.Int64, err
 }
 
 // read runs a query that may come outside of the lock: goose looks first whether
@@ -131,6 +133,11 @@ func (s *versionStore) exists(ctx context.Context, db database.DBTxConn) (exists
 		exists, err = ask(ctx, db, "SELECT count(*) FROM (SELECT to_regclass($1) AS t) AS found WHERE t IS NOT NULL", s.names.Migrations)
 	case MySQL:
 		exists, err = ask(ctx, db, "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table)
+		if err == nil && !exists {
+			// MySQL shows nobody tables that he has no rights to. This reads nothing, and
+			// fails if one could not be read, but not if there is none.
+			_, err = db.ExecContext(ctx, "CHECKSUM TABLE "+s.names.Migrations+" QUICK")
+		}
 	case SQLite:
 		err = s.read(ctx, func(ctx context.Context) (err error) {
 			exists, err = ask(ctx, db, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?", table)
