@@ -19,7 +19,8 @@ func newMigrateCommand() *cobra.Command {
 		Long: "Makes the tables that sessions are stored in, or brings them to the version that\n" +
 			"this build needs. It may run beside nodes that use them, and several times at\n" +
 			"once. It is for programs whose own user may not create tables: they need the\n" +
-			"rights to SELECT, INSERT, UPDATE and DELETE, and on PostgreSQL USAGE of the schema.\n\n" +
+			"rights to SELECT, INSERT, UPDATE and DELETE, and on PostgreSQL USAGE of the schema.\n" +
+			"It fails on tables that are newer than this build, and leaves them as they are.\n\n" +
 			"Without --database, " + databaseVariable + " says where the database is.",
 		Example: "  holdfast migrate --database postgres://owner:password@db/app --schema sessions\n" +
 			"  " + databaseVariable + "=mysql://owner:password@db/app holdfast migrate",
@@ -33,7 +34,7 @@ func newMigrateCommand() *cobra.Command {
 			if strings.HasPrefix(address, "sqlite:") {
 				return usageError{errors.New("--database: SQLite's tables are made and updated whenever it is opened")}
 			}
-			var was int64
+			var was, is int64
 			err = withServer(ctx, address, func(s *server) (err error) {
 				if _, err := cfg.Names(s.dialect); err != nil {
 					return usageError{err}
@@ -44,15 +45,22 @@ func newMigrateCommand() *cobra.Command {
 				if err := migrations.Up(ctx, s.db, s.dialect, &cfg); err != nil {
 					return err
 				}
+				if is, err = migrations.Version(ctx, s.db, s.dialect, &cfg); err != nil {
+					return err
+				}
+				// Up leaves a schema that is newer as it is, but nodes will refuse it.
+				if err := migrations.Check(is); err != nil {
+					return err
+				}
 				return s.close()
 			})
 			if err != nil {
 				return err
 			}
-			if was >= migrations.Latest {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Nothing to do: the schema has version %d.\n", was)
+			if was == is {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "Nothing to do: the schema has version %d.\n", is)
 			} else {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "The schema has version %d now, it was %d.\n", migrations.Latest, was)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "The schema has version %d now, it was %d.\n", is, was)
 			}
 			return err
 		},

@@ -63,6 +63,47 @@ func TestMigrateMySQL(t *testing.T) {
 	}
 }
 
+// Nodes of this build will refuse the tables, so whoever deploys it must not go on.
+func TestMigrateANewerSchema(t *testing.T) {
+	t.Parallel()
+	database := dbtest.MigratedPostgres(t)
+	db := dbtest.DB(t, dbtest.Pool(t, database))
+	if _, err := db.ExecContext(t.Context(), "INSERT INTO holdfast_migrations (version_id, is_applied) VALUES (9, true)"); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := runCommand(t, "migrate", "--database", database)
+	if code != 1 || out != "" {
+		t.Errorf("exit code %d: %q", code, out)
+	}
+	wantContains(t, errs, "newer than the library", "has version 9", "knows 3")
+}
+
+func TestMigrateWithoutRights(t *testing.T) {
+	t.Parallel()
+	database := dbtest.Postgres(t)
+	db := dbtest.DB(t, dbtest.Pool(t, database))
+	// A role that PostgreSQL comes with, and that may do next to nothing.
+	without := database + "&role=pg_monitor"
+	for schema, words := range map[string][]string{
+		"fresh": {"migrate up: ", "create schema fresh", "permission denied"},
+		"":      {"migrate up: ", "create version table", "permission denied"},
+	} {
+		out, errs, code := runCommand(t, "migrate", "--database", without, "--schema", schema)
+		if code != 1 || out != "" {
+			t.Errorf("exit code %d: %q", code, out)
+		}
+		wantContains(t, errs, words...)
+		if strings.Contains(errs, "read the schema's version") {
+			t.Errorf("does not say what it tried: %s", errs)
+		}
+	}
+	var made int
+	err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_namespace WHERE nspname = 'fresh'").Scan(&made)
+	if err != nil || made != 0 {
+		t.Errorf("%d schemas made, error %v", made, err)
+	}
+}
+
 func TestMigrateBadInput(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
