@@ -11,7 +11,7 @@ import (
 // Defaults of [Config]. Times follow OWASP's session management cheat sheet for
 // applications of ordinary risk.
 const (
-	DefaultIdleTimeout  = 30 * time.Minute
+	DefaultIdleTimeout  = 30 * time.Minute // or Lifetime, if that is shorter
 	DefaultLifetime     = 24 * time.Hour
 	DefaultMaxStale     = time.Minute
 	DefaultTimeout      = 5 * time.Second
@@ -74,7 +74,8 @@ const (
 type Config struct {
 	// IdleTimeout ends a session that was not used for so long. Sessions keep the one
 	// that they began with, unless [Session.SetIdleTimeout] gives them another.
-	// The special value -1 means no idle timeout. Defaults to 30 minutes.
+	// The special value -1 means no idle timeout. Defaults to 30 minutes, or to
+	// Lifetime if that is shorter.
 	IdleTimeout time.Duration
 
 	// Lifetime ends a session so long after its creation, however it is used. Sessions
@@ -142,8 +143,6 @@ func (c *Config) resolved() (Config, error) {
 		c = &Config{}
 	}
 	r := *c
-	r.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
-	r.Lifetime = cmp.Or(c.Lifetime, DefaultLifetime)
 	r.MaxStale = cmp.Or(c.MaxStale, DefaultMaxStale)
 	r.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	r.CacheBytes = cmp.Or(c.CacheBytes, DefaultCacheBytes)
@@ -159,10 +158,11 @@ func (c *Config) resolved() (Config, error) {
 		r.OutageGrace = cmp.Or(c.OutageGrace, DefaultOutageGrace)
 	}
 	var err error
-	if r.IdleTimeout, err = resolveLimit("IdleTimeout", r.IdleTimeout); err != nil {
+	if r.Lifetime, err = resolveLimit("Lifetime", cmp.Or(c.Lifetime, DefaultLifetime)); err != nil {
 		return r, err
 	}
-	if r.Lifetime, err = resolveLimit("Lifetime", r.Lifetime); err != nil {
+	idle := min(DefaultIdleTimeout, cmp.Or(r.Lifetime, DefaultIdleTimeout))
+	if r.IdleTimeout, err = resolveLimit("IdleTimeout", cmp.Or(c.IdleTimeout, idle)); err != nil {
 		return r, err
 	}
 	r.TouchInterval = cmp.Or(c.TouchInterval, maxDefaultTouchInterval)

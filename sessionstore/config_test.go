@@ -18,6 +18,7 @@ func TestContradictoryConfigurations(t *testing.T) {
 	for field, cfg := range map[string]sessionstore.Config{
 		"IdleTimeout":        {IdleTimeout: -2},
 		"IdleTimeout 48h":    {IdleTimeout: 48 * time.Hour},
+		"IdleTimeout 30m":    {IdleTimeout: 30 * time.Minute, Lifetime: 10 * time.Minute},
 		"Lifetime":           {Lifetime: time.Microsecond},
 		"TouchInterval":      {TouchInterval: -1},
 		"TouchInterval 1m0s": {TouchInterval: time.Minute, IdleTimeout: 90 * time.Second},
@@ -51,6 +52,23 @@ func TestContradictoryConfigurations(t *testing.T) {
 	}
 	if _, err := sessionstore.New(ids, "app", nil); err == nil {
 		t.Error("the same application twice")
+	}
+}
+
+func TestIdleTimeoutDefaultsToAShorterLifetime(t *testing.T) {
+	for _, c := range []struct{ lifetime, want time.Duration }{
+		{10 * time.Minute, 10 * time.Minute},
+		{time.Hour, 30 * time.Minute},
+		{0, 30 * time.Minute},
+		{-1, 30 * time.Minute},
+	} {
+		memory := membackend.New()
+		n := newNode(t, memory, "a", &sessionstore.Config{Lifetime: c.lifetime})
+		(&client{}).do(t, n.Manager, func(s *sessionstore.Session) {
+			if got := s.Info().Idle; got != c.want {
+				t.Errorf("with a lifetime of %v the idle timeout is %v, want %v", c.lifetime, got, c.want)
+			}
+		})
 	}
 }
 
