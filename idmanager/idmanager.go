@@ -130,11 +130,14 @@ func (m *Manager) End(ctx context.Context, sel sessionstore.Selector, cause sess
 	within, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	removed, err := m.backend.Delete(within, sel)
-	if !sel.ID.IsZero() {
-		// Also if nothing was removed: then it had ended elsewhere. And if it is
-		// unknown what happened, the database is to be asked.
-		for _, app := range apps {
-			app.Forget(sel.ID, err == nil && sel.Principal == "" && len(sel.Except) == 0)
+	// Also if nothing was removed: then they had ended elsewhere. And if it is unknown what
+	// happened, the database is to be asked.
+	for _, app := range apps {
+		if !sel.ID.IsZero() {
+			app.Forget(sel.ID, err == nil && sel.Principal == "" && len(sel.Except) == 0 && sel.Only == nil)
+		}
+		for _, id := range sel.Only {
+			app.Forget(id, false)
 		}
 	}
 	announce(ctx, apps, removed, cause) // beside an error, what went before it

@@ -154,6 +154,7 @@ type Selector struct {
 	Principal string // if not "": the sessions in which some application holds this principal
 	App       string // with Principal, if not "": only this application's principal counts
 	Except    []ID   // sessions left alone
+	Only      []ID   // if not nil: no sessions but these
 }
 
 // A Sweep says which expired records DeleteExpired removes.

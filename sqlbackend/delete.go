@@ -18,7 +18,7 @@ const deleteBatch = 32
 // transactions of 32 sessions each. If one fails, it returns the records that the
 // earlier ones removed beside the error, so that they can be announced (P11).
 func (b *Backend) Delete(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
-	if sel.Principal == "" && !sel.ID.IsZero() && !slices.Contains(sel.Except, sel.ID) {
+	if sel.Principal == "" && !sel.ID.IsZero() && !spares(sel, sel.ID) {
 		removed, err := b.deleteID(ctx, sel.ID)
 		if err != nil {
 			return nil, fmt.Errorf("delete session %s: %w", sel.ID, err)
@@ -88,6 +88,8 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 		return nil, nil
 	case !sel.ID.IsZero():
 		ids = []sessionstore.ID{sel.ID}
+	case sel.Only != nil:
+		ids = slices.Clone(sel.Only)
 	default:
 		err := b.alone(ctx, func(ctx context.Context, q runner) error {
 			ids = nil
@@ -102,7 +104,7 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 			return nil, err
 		}
 	}
-	ids = slices.DeleteFunc(ids, func(id sessionstore.ID) bool { return slices.Contains(sel.Except, id) })
+	ids = slices.DeleteFunc(ids, func(id sessionstore.ID) bool { return spares(sel, id) })
 	slices.SortFunc(ids, compareIDs)
 	return slices.Compact(ids), nil
 }

@@ -85,7 +85,7 @@ func (c *crowd) Create(ctx context.Context, rec *sessionstore.Record, cond sessi
 
 // Delete travels with one that finds something and one that does not.
 func (c *crowd) Delete(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
-	if sel.Principal != "" || sel.ID.IsZero() || len(sel.Except) > 0 {
+	if sel.Principal != "" || sel.ID.IsZero() || len(sel.Except) > 0 || sel.Only != nil {
 		return c.groupBackend.Delete(ctx, sel)
 	}
 	stranger := c.stranger()

@@ -105,9 +105,14 @@ func (b *Backend) selectorArgs(sel sessionstore.Selector) args {
 
 // selects reports whether sel matches a record that is live.
 func selects(sel sessionstore.Selector, r *sessionstore.Record) bool {
-	if sel.ID.IsZero() && sel.Principal == "" || slices.Contains(sel.Except, r.Key.ID) {
+	if sel.ID.IsZero() && sel.Principal == "" || spares(sel, r.Key.ID) {
 		return false
 	}
 	return (sel.ID.IsZero() || sel.ID == r.Key.ID) &&
 		(sel.Principal == "" || sel.Principal == r.Principal && (sel.App == "" || sel.App == r.Key.App))
+}
+
+// spares reports whether sel leaves a session alone, whatever else it is.
+func spares(sel sessionstore.Selector, id sessionstore.ID) bool {
+	return slices.Contains(sel.Except, id) || sel.Only != nil && !slices.Contains(sel.Only, id)
 }

@@ -94,6 +94,17 @@ var deleteSubtests = []subtest{
 		c.expectKeys("Delete of an exception", keysOf(removed))
 		c.expectUnchanged(recs[1], recs[3])
 	}},
+	{"removes none but the only ones", "if not nil: no sessions but these", func(c *check) {
+		bob := c.name("bob")
+		his, rest, another := c.login(c.name("app"), bob, 0), c.login(c.name("app"), bob, 0), c.login(c.name("app"), c.name("carol"), 0)
+		some := []sessionstore.ID{another.Key.ID, newID(), his.Key.ID, his.Key.ID}
+		c.expectKeys("Delete of none", keysOf(c.delete(sessionstore.Selector{Principal: bob, Only: []sessionstore.ID{}})))
+		c.expectKeys("Delete of another's", keysOf(c.delete(sessionstore.Selector{Principal: bob, Only: some[:2]})))
+		c.expectKeys("Delete of another ID", keysOf(c.delete(sessionstore.Selector{ID: rest.Key.ID, Only: some})))
+		c.expectUnchanged(his)
+		c.expectKeys("Delete of some", keysOf(c.delete(sessionstore.Selector{Principal: bob, Only: some})), his.Key)
+		c.expectUnchanged(rest, another)
+	}},
 	{"with neither ID nor principal removes nothing", "The zero Selector matches nothing, and so does one that has neither ID nor Principal.", func(c *check) {
 		recs := c.siblings(2)
 		for _, sel := range emptySelectors(recs[0].Key.App) {
@@ -156,5 +167,6 @@ var deleteSubtests = []subtest{
 }
 
 func emptySelectors(app string) []sessionstore.Selector {
-	return []sessionstore.Selector{{}, {App: app}, {Except: []sessionstore.ID{newID()}}, {App: app, Except: []sessionstore.ID{newID()}}}
+	ids := []sessionstore.ID{newID()}
+	return []sessionstore.Selector{{}, {App: app}, {Except: ids}, {App: app, Except: ids}, {Only: ids}, {App: app, Only: ids}}
 }

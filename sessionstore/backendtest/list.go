@@ -45,6 +45,10 @@ var listSubtests = []subtest{
 		c.expectKeys("List with an exception", keysOfInfos(infos), others[0].Key)
 		infos = c.list(sessionstore.Selector{ID: recs[0].Key.ID, Except: []sessionstore.ID{recs[0].Key.ID}})
 		c.expectKeys("List of an exception", keysOfInfos(infos))
+		infos = c.list(sessionstore.Selector{Principal: bob, Only: []sessionstore.ID{recs[0].Key.ID, newID()}})
+		c.expectKeys("List of some", keysOfInfos(infos), recs[0].Key)
+		infos = c.list(sessionstore.Selector{ID: recs[0].Key.ID, Only: []sessionstore.ID{}})
+		c.expectKeys("List of none", keysOfInfos(infos))
 	}},
 	{"yields the most recently used first", "the most recently used first", func(c *check) {
 		bob := c.name("bob")

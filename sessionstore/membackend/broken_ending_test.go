@@ -54,7 +54,7 @@ var endingFaults = []fault{
 	{name: "Delete removes expired records", fails: []string{"Delete/leaves records that are no longer live to DeleteExpired"}, wreck: func(b *broken) {
 		b.delete = func(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
 			removed, err := b.Backend.Delete(ctx, sel)
-			if err == nil && !sel.ID.IsZero() && sel.Principal == "" && len(sel.Except) == 0 {
+			if err == nil && !sel.ID.IsZero() && sel.Principal == "" && len(sel.Except) == 0 && sel.Only == nil {
 				for _, r := range b.remembered(sel.ID) {
 					b.with(r.Key, func(r *sessionstore.Record, _ time.Time) { b.removeLocked(r) })
 					removed = append(removed, r)
@@ -90,6 +90,7 @@ var endingFaults = []fault{
 		"Delete/leaves records that are no longer live to DeleteExpired",
 		"Delete/leaves the exceptions alone",
 		"Delete/many at once",
+		"Delete/removes none but the only ones",
 		"Delete/returns what it removed whole",
 		"List/the backend may be called while it yields",
 		"Record/principals are compared byte by byte",
@@ -140,6 +141,27 @@ var endingFaults = []fault{
 		b.delete = func(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
 			sel.Except = nil
 			return b.Backend.Delete(ctx, sel)
+		}
+	}},
+	{name: "Delete ignores Only", fails: []string{"Delete/removes none but the only ones"}, wreck: func(b *broken) {
+		b.delete = func(ctx context.Context, sel sessionstore.Selector) ([]*sessionstore.Record, error) {
+			sel.Only = nil
+			return b.Backend.Delete(ctx, sel)
+		}
+	}},
+	{name: "Delete takes Only for the selection", fails: []string{"Delete/removes none but the only ones"}, wreck: func(b *broken) {
+		b.delete = func(ctx context.Context, sel sessionstore.Selector) (removed []*sessionstore.Record, err error) {
+			if sel.Only == nil {
+				return b.Backend.Delete(ctx, sel)
+			}
+			for _, id := range sel.Only {
+				some, err := b.Backend.Delete(ctx, sessionstore.Selector{ID: id, Except: sel.Except})
+				if err != nil {
+					return removed, err
+				}
+				removed = append(removed, some...)
+			}
+			return removed, nil
 		}
 	}},
 	{name: "Delete ignores App", fails: []string{"Delete/by principal and application counts only this application's principal"}, wreck: func(b *broken) {

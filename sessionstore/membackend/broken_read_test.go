@@ -162,6 +162,12 @@ var readFaults = []fault{
 			return b.Backend.List(ctx, sel)
 		}
 	}},
+	{name: "List ignores Only", fails: []string{"List/by principal yields only records that hold it"}, wreck: func(b *broken) {
+		b.list = func(ctx context.Context, sel sessionstore.Selector) iter.Seq2[sessionstore.Info, error] {
+			sel.Only = nil
+			return b.Backend.List(ctx, sel)
+		}
+	}},
 	{name: "List of nothing is all", fails: []string{"List/with neither ID nor principal yields nothing"}, wreck: func(b *broken) {
 		b.listed(func(sel sessionstore.Selector, infos []sessionstore.Info) []sessionstore.Info {
 			if sel.ID.IsZero() && sel.Principal == "" {

@@ -286,7 +286,8 @@ func (b *Backend) nowLocked() time.Time {
 func (b *Backend) selectLocked(sel sessionstore.Selector, now time.Time) []*sessionstore.Record {
 	var found []*sessionstore.Record
 	add := func(r *sessionstore.Record) {
-		if live(r, now) && !slices.Contains(sel.Except, r.Key.ID) {
+		only := sel.Only == nil || slices.Contains(sel.Only, r.Key.ID)
+		if live(r, now) && only && !slices.Contains(sel.Except, r.Key.ID) {
 			found = append(found, r)
 		}
 	}
