@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 )
@@ -152,21 +151,39 @@ func (s *Session) sealLocked(moved Token) Receipt {
 	return r
 }
 
-// endsKey finds, in the context of a commit, the list of what listeners are to hear of
-// sessions that it ends.
+// endsKey finds, in the context of a commit, its ends.
 type endsKey struct{}
+
+// ends are what listeners are to hear of sessions that a commit ends.
+type ends struct {
+	others []end // before they hear of what it stores
+	own    []end // after that: a login that was beyond the limit
+}
+
+type end struct {
+	id       ID
+	announce func(context.Context)
+}
 
 // save commits what is pending.
 func (m *Manager) save(ctx context.Context, s *Session) (err error) {
-	var ends, announce []func(context.Context)
+	var ended ends
+	var announce []func(context.Context)
 	// Listeners run without any lock: they may use the session. They hear of ends even if
 	// the backend panics afterwards (P11).
 	defer func() {
-		for _, f := range append(ends, announce...) {
-			f(context.WithoutCancel(ctx))
+		ctx := context.WithoutCancel(ctx)
+		for _, end := range ended.others {
+			end.announce(ctx)
+		}
+		for _, f := range announce {
+			f(ctx)
+		}
+		for _, end := range ended.own {
+			end.announce(ctx)
 		}
 	}()
-	announce, err = m.saveOnce(context.WithValue(ctx, endsKey{}, &ends), s)
+	announce, err = m.saveOnce(context.WithValue(ctx, endsKey{}, &ended), s)
 	return err
 }
 
@@ -391,26 +408,4 @@ func (m *Manager) announcements(w *write) []func(context.Context) {
 		fs = append(fs, func(ctx context.Context) { m.notifyRenewed(ctx, w.after) })
 	}
 	return append(fs, func(ctx context.Context) { m.notifyAttributes(ctx, w.before, w.after) })
-}
-
-// evictOldest ends a principal's least recently used sessions beyond the limit, after a
-// login. Every node sees them in the same order, so concurrent logins end the same ones.
-// The login itself stays even if others were used since; then there is one too many until
-// the next login. To end another in its place could end both of two concurrent logins.
-func (m *Manager) evictOldest(ctx context.Context, login ID, principal string) {
-	rank := 0
-	var errs []error
-	for info, err := range m.Sessions(ctx, principal) {
-		if err == nil {
-			if rank++; rank <= m.cfg.MaxSessions || info.Key.ID == login {
-				continue
-			}
-			_, err = m.ids.End(ctx, Selector{ID: info.Key.ID, Principal: principal, App: m.app}, CauseEvicted)
-		}
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		// The login itself is stored; the next one of this principal tries again.
-		m.cfg.Logger.Error("sessions beyond the limit not ended", slog.String("app", m.app), slog.Any("error", err))
-	}
 }

@@ -47,8 +47,14 @@ const (
 	// It holds strictly, also under concurrent logins.
 	RefuseNew LimitPolicy = iota
 	// EvictOldest: the login succeeds, and the principal's least recently used
-	// sessions are ended with [CauseEvicted]. If the others are all used between the login
-	// and that, its own stays, and is one too many until the next login.
+	// sessions are ended with [CauseEvicted] before it is answered, as far as they were
+	// begun before it. Of more logins at once than MaxSessions the latest stay. There
+	// are more than that
+	//   - until the logins are answered that are under way, on any node,
+	//   - until the next login, if the others are all used between a login and the end of
+	//     the oldest: then its own stays too, on each node at most one,
+	//   - until the next login, if ending them fails or takes longer than Timeout, which
+	//     is logged, once for all logins that waited for it.
 	EvictOldest
 )
 

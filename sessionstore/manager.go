@@ -27,6 +27,7 @@ type Manager struct {
 	flushMu    sync.Mutex // one flushTouches at a time
 	loads      loads
 	saves      saves
+	evictions  evictions
 	stats      counters
 
 	outageLogged atomic.Int64 // when standIn logged last, 0 if never
@@ -154,8 +155,8 @@ func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 			continue
 		}
 		sn := m.loaded(rec, m.now(), nil)
-		if ends, ok := ctx.Value(endsKey{}).(*[]func(context.Context)); ok {
-			*ends = append(*ends, func(ctx context.Context) { m.notifyDestroyed(ctx, sn, cause) })
+		if list, ok := ctx.Value(endsKey{}).(*ends); ok {
+			list.others = append(list.others, end{sn.info.ID, func(ctx context.Context) { m.notifyDestroyed(ctx, sn, cause) }})
 			continue
 		}
 		m.notifyDestroyed(context.WithoutCancel(ctx), sn, cause)
