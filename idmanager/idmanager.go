@@ -38,8 +38,9 @@ type Manager struct {
 }
 
 var (
-	_ sessionstore.IDManager = (*Manager)(nil)
-	_ sessionstore.Drainer   = (*Manager)(nil)
+	_ sessionstore.IDManager   = (*Manager)(nil)
+	_ sessionstore.Drainer     = (*Manager)(nil)
+	_ sessionstore.NodeWatcher = (*Manager)(nil)
 )
 
 // New returns the ID manager of a process whose sessions are in backend. There

@@ -34,6 +34,8 @@ type registration struct {
 	draining *atomic.Bool
 	changed  chan struct{} // wakes run, to say that draining changed
 	tried    atomic.Bool   // something of this process may be stored
+
+	serving atomic.Pointer[map[string]bool] // the nodes that serve, nil before the first look
 }
 
 func newRegistration(registry sessionstore.NodeRegistry, cfg *Config, draining *atomic.Bool) *registration {
@@ -75,10 +77,30 @@ func (r *registration) run(ctx context.Context) error {
 			failing = true
 			r.cfg.Logger.Warn("node is not registered, trying again", slog.String("node", r.self.Name), slog.Any("error", err))
 		}
+		if err == nil && r.cfg.Node != "" {
+			r.look(ctx)
+		}
 		if wait(ctx, early(r.cfg.HeartbeatInterval), r.changed) != nil {
 			return nil
 		}
 	}
+}
+
+// look finds out which nodes serve. If it cannot, what it knew remains: a node that has
+// ended is then taken for alive, and tokens keep its route.
+func (r *registration) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	serving := make(map[string]bool)
+	for node, err := range r.registry.Nodes(ctx) {
+		if err != nil {
+			return
+		}
+		if node.Alive() && node.State != sessionstore.NodeDraining {
+			serving[node.Name] = true
+		}
+	}
+	r.serving.Store(&serving)
 }
 
 func (r *registration) register(ctx context.Context) (holder sessionstore.Node, err error) {
@@ -138,6 +160,17 @@ func (m *Manager) Drain() {
 	if !m.draining.Swap(true) && m.registration != nil {
 		m.registration.announce()
 	}
+}
+
+// Serves implements [sessionstore.NodeWatcher], by what the latest heartbeat has found. A
+// node that was killed counts as alive until its NodeTTL has passed. Without a registry,
+// or Run, nobody is known to serve.
+func (m *Manager) Serves(node string) bool {
+	if m.registration == nil {
+		return false
+	}
+	serving := m.registration.serving.Load()
+	return serving != nil && (*serving)[node]
 }
 
 // Draining reports whether Drain was called.

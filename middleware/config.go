@@ -48,7 +48,7 @@ type Config struct {
 	SameSite http.SameSite
 
 	// MaxAge is how long the client keeps the token cookie after it was set, that
-	// is after the session was created, renewed or moved to another node; use does
+	// is after the session was created, renewed or moved from a node that is gone; use does
 	// not prolong it, so it should be no less than the session's lifetime. Whole
 	// seconds, at most 400 days. Defaults to 0: until the browser is closed.
 	MaxAge time.Duration

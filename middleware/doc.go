@@ -68,7 +68,7 @@
 // # Cookies
 //
 // The token cookie, "__Host-session" by default, is the secret. It is set when a
-// session is created or renewed, and when it moved to another node, and is shared
+// session is created or renewed, and when it moved because its node is gone, and is shared
 // by the applications of one ID manager. A second cookie for each application,
 // "__Host-session-v-" and its name, is no secret: it carries the version of the
 // session that the client has last seen, so that it reads its own writes on any

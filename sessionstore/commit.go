@@ -30,7 +30,7 @@ type Receipt struct {
 //
 // A request without changes runs no statement here, with two exceptions: a touch where
 // nobody runs the ID manager, or where the session's idle timeout is short or nearly over;
-// and a question before the client's token is given another route.
+// and a question before the client's token is given another route, after a node's end.
 func (m *Manager) Commit(ctx context.Context, s *Session) (Receipt, error) {
 	node, route := m.ids.Node(), m.route()
 	s.mu.Lock()
@@ -92,15 +92,18 @@ func (m *Manager) touchIdle(ctx context.Context, base *snapshot, source Source) 
 const routeGrace = time.Millisecond
 
 // movesLocked reports whether the client's token is to be given another route: this
-// node's, if it comes from elsewhere, or none, if it has this node's and the node
-// drains. The former is done only by a request for which this node had to ask the
-// database, the first that lands here.
+// node's, if it has none or that of a node that does not serve any more, or none, if it
+// has this node's and the node drains. The former is done only by a request for which this
+// node had to ask the database, the first that lands here.
+//
+// Routes of nodes that serve stay: no balancer led the client here by mistake, and a
+// response with the secret of before a login must not be under way without need (P7).
 func (s *Session) movesLocked(node, route string) bool {
 	if s.base == nil || s.superseded || !s.receipt.Token.IsZero() || s.token.Route() == route {
 		return false
 	}
 	if route == node {
-		return s.source == SourceDatabase
+		return s.source == SourceDatabase && (s.m.watcher == nil || !s.m.watcher.Serves(s.token.Route()))
 	}
 	return s.token.Route() == node
 }

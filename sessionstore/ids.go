@@ -38,6 +38,13 @@ type Drainer interface {
 	Draining() bool
 }
 
+// A NodeWatcher is an [IDManager] that knows which other nodes serve.
+type NodeWatcher interface {
+	// Serves reports whether another node of that name is known to be alive, and not
+	// about to stop. Tokens that carry its route keep it. It does not ask the database.
+	Serves(node string) bool
+}
+
 // An Application is how an ID manager reaches an attached [Manager]. Its funcs
 // are never nil, never block on the ID manager, and are safe for concurrent use.
 type Application struct {

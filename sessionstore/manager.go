@@ -16,7 +16,8 @@ import (
 // [New]; the zero Manager is not usable.
 type Manager struct {
 	ids     IDManager
-	drainer Drainer // ids too, nil if it is none
+	drainer Drainer     // ids too, nil if it is none
+	watcher NodeWatcher // likewise
 	backend Backend
 	app     string
 	cfg     Config
@@ -53,6 +54,7 @@ func New(ids IDManager, app string, cfg *Config) (*Manager, error) {
 		return nil, fmt.Errorf("sessionstore: cache of %d bytes: %w", c.CacheBytes, err)
 	}
 	m.drainer, _ = ids.(Drainer)
+	m.watcher, _ = ids.(NodeWatcher)
 	err = ids.Attach(Application{
 		Name:          app,
 		TouchInterval: c.TouchInterval,
