@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -35,7 +36,44 @@ type registration struct {
 	changed  chan struct{} // wakes run, to say that draining changed
 	tried    atomic.Bool   // something of this process may be stored
 
-	serving atomic.Pointer[map[string]bool] // the nodes that serve, nil before the first look
+	others others
+}
+
+// others are the nodes that were asked about or found in the registry.
+type others struct {
+	mu      sync.Mutex      // guards what follows
+	serving map[string]bool // by name, whether it does
+	asked   map[string]bool // names that are not in serving, since the latest look began
+}
+
+// serves reports whether a node serves. One that nobody knows may have begun a moment ago,
+// and counts as one that does until the next look.
+func (o *others) serves(name string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	serves, known := o.serving[name]
+	if !serves {
+		if o.asked == nil {
+			o.asked = make(map[string]bool)
+		}
+		o.asked[name] = true
+	}
+	return serves || !known
+}
+
+// asking returns the names that were asked about, and begins to collect others.
+func (o *others) asking() map[string]bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	asked := o.asked
+	o.asked = nil
+	return asked
+}
+
+func (o *others) set(serving map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.serving = serving
 }
 
 func newRegistration(registry sessionstore.NodeRegistry, cfg *Config, draining *atomic.Bool) *registration {
@@ -92,15 +130,16 @@ func (r *registration) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	serving := make(map[string]bool)
+	for name := range r.others.asking() {
+		serving[name] = false // unless it is found
+	}
 	for node, err := range r.registry.Nodes(ctx) {
 		if err != nil {
 			return
 		}
-		if node.Alive() && node.State != sessionstore.NodeDraining {
-			serving[node.Name] = true
-		}
+		serving[node.Name] = node.Alive() && node.State != sessionstore.NodeDraining
 	}
-	r.serving.Store(&serving)
+	r.others.set(serving)
 }
 
 func (r *registration) register(ctx context.Context) (holder sessionstore.Node, err error) {
@@ -163,14 +202,10 @@ func (m *Manager) Drain() {
 }
 
 // Serves implements [sessionstore.NodeWatcher], by what the latest heartbeat has found. A
-// node that was killed counts as alive until its NodeTTL has passed. Without a registry,
-// or Run, nobody is known to serve.
+// node that was killed counts as alive until its NodeTTL has passed. Without a registry, a
+// name or Run, nobody is known to serve.
 func (m *Manager) Serves(node string) bool {
-	if m.registration == nil {
-		return false
-	}
-	serving := m.registration.serving.Load()
-	return serving != nil && (*serving)[node]
+	return node != "" && m.registration != nil && m.cfg.Node != "" && m.running.Load() && m.registration.others.serves(node)
 }
 
 // Draining reports whether Drain was called.
