@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -39,12 +42,15 @@ type registration struct {
 	others others
 }
 
-// others are the nodes that were asked about or found in the registry.
+// others are the nodes that the registry knows, and those that were asked about.
 type others struct {
-	mu      sync.Mutex      // guards what follows
-	serving map[string]bool // by name, whether it does
-	asked   map[string]bool // names that are not in serving, since the latest look began
+	mu      sync.Mutex           // guards what follows
+	serving map[string]bool      // by name, whether it did when it was looked last
+	met     map[string]time.Time // by name, when it served last, or somebody asked about it
 }
+
+// goneFor is how long a name is remembered that is in the registry no more.
+const goneFor = time.Hour
 
 // serves reports whether a node serves. One that nobody knows may have begun a moment ago,
 // and counts as one that does until the next look.
@@ -53,21 +59,22 @@ func (o *others) serves(name string) bool {
 	defer o.mu.Unlock()
 	serves, known := o.serving[name]
 	if !serves {
-		if o.asked == nil {
-			o.asked = make(map[string]bool)
-		}
-		o.asked[name] = true
+		o.met[name] = time.Now()
 	}
 	return serves || !known
 }
 
-// asking returns the names that were asked about, and begins to collect others.
-func (o *others) asking() map[string]bool {
+// names returns the names that were met of late.
+func (o *others) names() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	asked := o.asked
-	o.asked = nil
-	return asked
+	for name, serves := range o.serving {
+		if serves {
+			o.met[name] = time.Now()
+		}
+	}
+	maps.DeleteFunc(o.met, func(_ string, at time.Time) bool { return time.Since(at) > goneFor })
+	return slices.Collect(maps.Keys(o.met))
 }
 
 func (o *others) set(serving map[string]bool) {
@@ -84,6 +91,7 @@ func newRegistration(registry sessionstore.NodeRegistry, cfg *Config, draining *
 	}
 	return &registration{
 		registry: registry, cfg: cfg, draining: draining, changed: make(chan struct{}, 1),
+		others: others{met: make(map[string]time.Time)},
 		self: sessionstore.Node{
 			Name: cmp.Or(cfg.Node, instance.String()), Instance: instance,
 			Host: strings.ToValidUTF8(host[:min(len(host), sessionstore.MaxNameBytes)], ""),
@@ -130,7 +138,7 @@ func (r *registration) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	serving := make(map[string]bool)
-	for name := range r.others.asking() {
+	for _, name := range r.others.names() {
 		serving[name] = false // unless it is found
 	}
 	for node, err := range r.registry.Nodes(ctx) {
