@@ -352,7 +352,8 @@ func (s *Session) place(name string) Place {
 
 // Done returns a channel that is closed when this node learns that the session
 // has ended: for requests that outlast many others, such as streams and
-// WebSockets. A login is no end, also not that of another principal; a stream finds that
+// WebSockets. Of an end that it can have heard of in no other way, because another node
+// has swept the session or events were missed, it learns within about a touch interval. A login is no end, also not that of another principal; a stream finds that
 // out by Refresh. It is not closed by the end of the request, nor for a session that
 // is never stored.
 func (s *Session) Done() <-chan struct{} {
