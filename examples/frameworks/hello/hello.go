@@ -8,13 +8,18 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
 )
 
-// Sessions returns the middleware of an application whose sessions are in memory.
-func Sessions() (*middleware.Sessions, error) {
+// App returns the session manager of an application whose sessions are in memory.
+func App() (*sessionstore.Manager, error) {
 	ids, err := idmanager.New(membackend.New(), nil) // a real program also calls ids.Run
 	if err != nil {
 		return nil, err
 	}
-	app, err := sessionstore.New(ids, "example", nil)
+	return sessionstore.New(ids, "example", nil)
+}
+
+// Sessions returns the middleware of such an application.
+func Sessions() (*middleware.Sessions, error) {
+	app, err := App()
 	if err != nil {
 		return nil, err
 	}
