@@ -213,7 +213,8 @@ func (m *Manager) Invalidate(ctx context.Context, id sessionstore.ID) error {
 // InvalidatePrincipal ends all sessions in which some application holds this
 // principal, but those to keep, and returns how many it ended, beside an error too
 // ([sessionstore.CauseRevoked]). The anonymous principal "" is an error. A handler that
-// ends its own session this way too calls the session's Invalidate afterwards.
+// ends its own session this way too calls the session's Invalidate afterwards, or
+// whatever else it changes is refused with [sessionstore.ErrNotFound].
 func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, keep ...sessionstore.ID) (int, error) {
 	if principal == "" {
 		return 0, errors.New("idmanager: the anonymous principal has no sessions to end")

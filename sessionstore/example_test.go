@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"time"
 
@@ -73,6 +75,41 @@ func onSession(cfg *sessionstore.Config, f func(*sessionstore.Session)) error {
 	f(s)
 	_, err = app.Commit(ctx, s)
 	return err
+}
+
+// A test of a handler alone, without middleware: the session is begun by hand, and what
+// the handler has changed is read from it. Package middleware's example is a test with
+// cookies and commits.
+func ExampleNewContext() {
+	visits := sessionstore.NewAttr[int]("visits")
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := sessionstore.FromContext(r.Context())
+		visits.Update(s, func(n int) int { return n + 1 })
+		fmt.Fprintf(w, "Hello, %s.", s.Principal())
+	})
+
+	ids, err := idmanager.New(membackend.New(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	app, err := sessionstore.New(ids, "shop", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	s, err := app.Begin(context.Background(), sessionstore.Claim{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer app.Release(s)
+	s.SetPrincipal("ann") // logged in before
+	visits.Set(s, 1)
+
+	r := httptest.NewRequest("GET", "/", nil)
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r.WithContext(sessionstore.NewContext(r.Context(), s)))
+	n, _ := visits.Get(s)
+	fmt.Println(w.Body, n)
+	// Output: Hello, ann. 2
 }
 
 // A cart, changed so that nothing is lost when two tabs add to it at once.

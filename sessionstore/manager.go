@@ -99,7 +99,9 @@ func (m *Manager) Invalidate(ctx context.Context, id ID) error {
 // InvalidatePrincipal ends all sessions in which this application holds the
 // principal, but those to keep, in all applications, and returns how many it ended
 // ([CauseRevoked]); beside an error, how many before it. The anonymous principal ""
-// is an error.
+// is an error. A handler that ends its own session this way too calls the session's
+// Invalidate afterwards, or whatever else it changes is refused with [ErrNotFound], 409 by
+// default; to keep that session, it names its ID.
 func (m *Manager) InvalidatePrincipal(ctx context.Context, principal string, keep ...ID) (int, error) {
 	if principal == "" {
 		return 0, errors.New("sessionstore: the anonymous principal has no sessions to end")
