@@ -282,7 +282,7 @@ func TestTimeoutHandler(t *testing.T) {
 		returned = make(chan struct{})
 
 		b = s.started(t)
-		h, ended := build(200*time.Millisecond)
+		h, ended := build(200 * time.Millisecond)
 		rep = b.record(h, "/slow")
 		want(t, "status", rep.StatusCode, http.StatusServiceUnavailable)
 		want(t, "body", rep.body, "timeout")
