@@ -108,8 +108,8 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 }
 
 // InnoDB locks rows that exist, and a principal's first session or a new ID does not, so
-// logins that are counted, and creations, take a lock of the server's that is only a name. It belongs to
-// the connection, so that no COMMIT releases it.
+// logins that are counted, and creations, take a lock of the server's that is only a
+// name. It belongs to the connection, so that no COMMIT releases it.
 func lock(ctx context.Context, conn *sql.Conn, mutexes []string) error {
 	wait := time.Duration(1<<31-1) * time.Second
 	if deadline, ok := ctx.Deadline(); ok {
