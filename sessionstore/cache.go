@@ -28,15 +28,17 @@ type cache struct {
 // drops are those of a shard. What was loaded or written before a session was
 // dropped must not be put back after it (P3, P6).
 type drops struct {
-	mu    sync.Mutex
-	count uint64 // the epoch of the shard
-	last  [8]drop
+	mu        sync.Mutex
+	count     uint64 // of drops so far: the epoch of the shard
+	forgotten uint64 // the latest that is no more among the last
+	last      [8]drop
 }
 
 // A drop is of all snapshots of a session before a version.
 type drop struct {
 	id     ID
 	before Version
+	at     uint64 // its number, from 1 on; 0 if there is none
 }
 
 // allVersions is the version before which all are.
@@ -48,30 +50,47 @@ func (ds *drops) epoch() uint64 {
 	return ds.count
 }
 
+// add remembers a drop, in the place of an earlier one of the session that says less, or
+// else of the earliest. So one session that changes all the time displaces no other.
 func (ds *drops) add(d drop) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	ds.last[ds.count%uint64(len(ds.last))] = d
 	ds.count++
+	d.at = ds.count
+	earliest := &ds.last[0]
+	for i := range ds.last {
+		l := &ds.last[i]
+		if l.at > 0 && l.id == d.id && l.before <= d.before {
+			*l = d
+			return
+		}
+		if l.at < earliest.at {
+			earliest = l
+		}
+	}
+	ds.forgotten = max(ds.forgotten, earliest.at)
+	*earliest = d
 }
 
 // all drops every session of the shard.
 func (ds *drops) all() {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	ds.count += uint64(len(ds.last)) + 1
+	ds.count++
+	ds.forgotten = ds.count
+	ds.last = [8]drop{}
 }
 
-// include reports whether a version of a session was dropped since epoch. Of more
-// drops than are remembered, any may have been the one.
+// include reports whether a version of a session was dropped since epoch. Of those that are
+// not remembered, any may have been the one.
 func (ds *drops) include(id ID, v Version, epoch uint64) bool {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
-	if ds.count-epoch > uint64(len(ds.last)) {
+	if ds.forgotten > epoch {
 		return true
 	}
-	for i := epoch; i < ds.count; i++ {
-		if d := &ds.last[i%uint64(len(ds.last))]; d.id == id && v < d.before {
+	for i := range ds.last {
+		if d := &ds.last[i]; d.at > epoch && d.id == id && v < d.before {
 			return true
 		}
 	}
@@ -151,7 +170,7 @@ func (c *cache) drop(id ID) { c.outdate(id, allVersions) }
 func (c *cache) outdate(id ID, v Version) {
 	// The order matters: a put that Compute lets in before the second step is
 	// removed by it, one that comes after it sees the first.
-	c.drops[id.shard()].add(drop{id, v})
+	c.drops[id.shard()].add(drop{id: id, before: v})
 	if c.entries == nil {
 		return
 	}
@@ -166,7 +185,7 @@ func (c *cache) outdate(id ID, v Version) {
 // doubt keeps what is known of a session from answering until the database has
 // confirmed it, and forgets what is on its way into the cache.
 func (c *cache) doubt(id ID) {
-	c.drops[id.shard()].add(drop{id, allVersions}) // first, as in outdate
+	c.drops[id.shard()].add(drop{id: id, before: allVersions}) // first, as in outdate
 	if c.entries == nil {
 		return
 	}

@@ -28,9 +28,18 @@ func TestCacheDrops_P3_P6(t *testing.T) {
 		{"an older version was heard of than what is there", 2, func(c *cache) { c.outdate(id, 2) }, 1, 2},
 		{"its version, then a newer one", 1, func(c *cache) { c.outdate(id, 2); c.outdate(id, 3) }, 2, 0},
 		{"a newer one, then its own", 1, func(c *cache) { c.outdate(id, 3); c.outdate(id, 2) }, 2, 0},
-		{"as many others as are remembered", 1, func(c *cache) { dropTimes(c, other, len(drops{}.last)) }, 2, 2},
-		{"it, and then others", 1, func(c *cache) { c.drop(id); dropTimes(c, other, len(drops{}.last)-1) }, 2, 0},
-		{"it, and then more than are remembered", 1, func(c *cache) { c.drop(id); dropTimes(c, other, 100) }, 2, 0},
+		{"as many others as are remembered", 1, func(c *cache) { dropOthers(c, id, len(drops{}.last)) }, 2, 2},
+		{"it, and then others", 1, func(c *cache) { c.drop(id); dropOthers(c, id, len(drops{}.last)-1) }, 2, 0},
+		{"it, and then more than are remembered", 1, func(c *cache) { c.drop(id); dropOthers(c, id, 100) }, 2, 0},
+		{"more others than are remembered", 0, func(c *cache) { dropOthers(c, id, len(drops{}.last)+1) }, 2, 0},
+		{"another one that changes all the time", 1, func(c *cache) { dropTimes(c, other, 100) }, 2, 2},
+		{"it, and then that", 1, func(c *cache) { c.outdate(id, 3); dropTimes(c, other, 100) }, 2, 0},
+		{"many versions of it before this one", 0, func(c *cache) {
+			for v := range Version(3) {
+				c.outdate(id, v)
+			}
+		}, 2, 2},
+		{"all, and then more others than are remembered", 1, func(c *cache) { c.reset(); dropOthers(c, id, 3) }, 2, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := newCache(1 << 20)
@@ -56,6 +65,15 @@ func TestCacheDrops_P3_P6(t *testing.T) {
 				t.Errorf("what was asked afterwards is not cached: %v", sn)
 			}
 		})
+	}
+}
+
+// dropOthers drops n sessions of id's shard.
+func dropOthers(c *cache, id ID, n int) {
+	for i := range n {
+		other := id
+		other[0], other[1] = byte(i), 0xff
+		c.drop(other)
 	}
 }
 
