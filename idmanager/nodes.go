@@ -64,8 +64,8 @@ func (o *others) serves(name string) bool {
 	return serves || !known
 }
 
-// names returns the names that were met of late.
-func (o *others) names() []string {
+// metOfLate returns the names that a look which begins now is to find, or they are gone.
+func (o *others) metOfLate() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for name, serves := range o.serving {
@@ -138,7 +138,7 @@ func (r *registration) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	serving := make(map[string]bool)
-	for _, name := range r.others.names() {
+	for _, name := range r.others.metOfLate() {
 		serving[name] = false // unless it is found
 	}
 	for node, err := range r.registry.Nodes(ctx) {

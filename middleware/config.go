@@ -65,8 +65,9 @@ type Config struct {
 	// ErrorHandler answers a request whose session could not be loaded or
 	// committed. w has the headers it had before the wrapped handler ran, and the
 	// session's cookies if that handler had stored something with Save; nothing of that
-	// handler's own output precedes or follows. It is called at most once for a request, must write a response, and need not log: err is
-	// logged already. Its text is not for clients. Defaults to [DefaultErrorHandler].
+	// handler's own output precedes or follows. It is called at most once for a request,
+	// must write a response, and need not log: err is logged already. Its text is not for
+	// clients. Defaults to [DefaultErrorHandler].
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Unauthorized answers in [Sessions.RequirePrincipal] where nobody is logged

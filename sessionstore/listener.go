@@ -15,9 +15,9 @@ import (
 // it, in the order of [Config.Listeners], with a context that carries the
 // request's values but not its cancellation. The events of one commit come in
 // the order Created, Renewed, AttributeChanged; Destroyed comes before them, unless the
-// session itself was beyond [Config.MaxSessions] and ended before the commit was over. A func that panics is contained,
-// logged and counted; the others are still called. An event is announced at most
-// once in a cluster, on the node that made the change; a node that dies between
+// session itself was beyond [Config.MaxSessions] and ended before the commit was over. A
+// func that panics is contained, logged and counted; the others are still called. An event
+// is announced at most once in a cluster, on the node that made the change; a node that dies between
 // the change and the announcement announces nothing (P11).
 type Listener struct {
 	// Created is called when a session is first stored in this application.

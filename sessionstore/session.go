@@ -353,8 +353,9 @@ func (s *Session) place(name string) Place {
 // Done returns a channel that is closed when this node learns that the session
 // has ended: for requests that outlast many others, such as streams and
 // WebSockets. Of an end that it can have heard of in no other way, because another node
-// has swept the session or events were missed, it learns within about a touch interval. A login is no end, also not that of another principal; a stream finds that
-// out by Refresh. It is not closed by the end of the request, nor for a session that
+// has swept the session or events were missed, it learns within about a touch interval.
+// A login is no end, also not that of another principal; a stream finds that out by
+// Refresh. It is not closed by the end of the request, nor for a session that
 // is never stored.
 func (s *Session) Done() <-chan struct{} {
 	s.mu.Lock()
@@ -379,10 +380,12 @@ func (s *Session) Done() <-chan struct{} {
 // the session has ended, [ErrTooLarge], [ErrLimit], [ErrConflict], [ErrUnstorable] or
 // [ErrCorrupt], and nothing was stored; or [ErrTooLate] if the response has begun and a
 // change needs the client to be given a new token, and the other changes were stored.
-// After any other error it is unknown whether the changes were stored. Changes that could not be stored stay pending; see Discard. Those
-// of a session that has ended are dropped, and s is from then on a new, empty session.
-// If [Attr.Update] or [Attr.Take] is among them, they might be done twice then, so the
-// commit at the response's first byte fails, unless Save is called again or Discard.
+// After any other error it is unknown whether the changes were stored. If [Attr.Update] or
+// [Attr.Take] is among them, they might be done twice then, so the commit at the response's
+// first byte fails, unless Save is called again or Discard.
+//
+// Changes that could not be stored stay pending; see Discard. Those of a session that has
+// ended are dropped, and s is from then on a new, empty session.
 //
 // The context's values are handed on; its end does not cut a commit short, which
 // [Config.Timeout] bounds.

@@ -168,8 +168,7 @@ type Statements struct {
 	SelectDue string
 
 	// SweepDue answers what SelectDue does, the highest of their slots in place of each,
-	// and has deleted those that are not live and
-	// moved the slots of the others. The special value "" leaves it to SelectDue,
+	// and has deleted those that are not live and moved the slots of the others. The special value "" leaves it to SelectDue,
 	// DeleteRows and MoveSlots.
 	SweepDue string
 

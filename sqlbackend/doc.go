@@ -40,7 +40,8 @@
 //
 // A second table holds what nodes tell each other. Each event is stored in the
 // transaction of the change it tells of, as its last statement or, on PostgreSQL,
-// within the one statement that an announced Update, a group of them, or a deletion is. A poll is one statement.
+// within the one statement that an announced Update, a group of them, or a deletion is.
+// A poll is one statement.
 //
 // Events get their numbers in another order than their transactions commit, so a
 // reader that only remembered the last number would miss some. Cursors are places

@@ -72,68 +72,71 @@ func openDatabase(ctx context.Context, address string, migrate bool) (*database,
 	if path, ok := strings.CutPrefix(address, "sqlite:"); ok {
 		return openSQLite(ctx, strings.TrimPrefix(path, "//"))
 	}
-	var db *database
-	err := withServer(ctx, address, func(s *server) (err error) {
-		if migrate {
-			if err := migrations.Up(ctx, s.db, s.dialect, nil); err != nil {
-				return err
-			}
-		}
-		db = &database{close: s.close}
-		db.backend, err = s.backend(ctx)
-		return advise(err)
-	})
+	s, err := connect(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	return db, nil
+	if migrate {
+		if err := migrations.Up(ctx, s.db, s.dialect, nil); err != nil {
+			return nil, s.fail(err)
+		}
+	}
+	backend, err := s.backend(ctx)
+	if err != nil {
+		return nil, s.fail(advise(err))
+	}
+	return &database{backend, s.close}, nil
 }
 
-// A server is a database server that answers.
+// A server is a database server.
 type server struct {
+	address *url.URL
 	dialect migrations.Dialect
 	db      *sql.DB
 	backend func(context.Context) (backend, error)
 	close   func() error
 }
 
-// withServer connects to the server that address names and lets use have it, which keeps
-// it open if it returns no error. Errors name the database and hold no password.
-func withServer(ctx context.Context, address string, use func(*server) error) error {
+// fail closes the server and returns err with the database's name and without passwords.
+func (s *server) fail(err error) error { return describe(errors.Join(err, s.close()), s.address) }
+
+func describe(err error, u *url.URL) error {
+	return redact(fmt.Errorf("database %s: %w", display(u), err), u)
+}
+
+// connect connects to the server that address names, and sees that it answers. Errors name
+// the database and hold no password.
+func connect(ctx context.Context, address string) (*server, error) {
 	scheme, _, ok := strings.Cut(address, "://")
 	if !ok {
-		return usageError{errors.New("--database: " + databaseForms)}
+		return nil, usageError{errors.New("--database: " + databaseForms)}
 	}
-	var connect func(context.Context, *url.URL) (*server, error)
+	var open func(context.Context, *url.URL) (*server, error)
 	switch scheme {
 	case "postgres", "postgresql":
-		connect = connectPostgres
+		open = openPostgres
 	case "mysql", "mariadb":
-		connect = connectMySQL
+		open = openMySQL
 	default:
-		return usageError{fmt.Errorf("--database: unknown kind %q: %s", scheme, databaseForms)}
+		return nil, usageError{fmt.Errorf("--database: unknown kind %q: %s", scheme, databaseForms)}
 	}
 	u, err := parseAddress(address)
 	if err != nil || isAmbiguous(u, address) {
 		// The error's text, or a part of u, may be half of the password.
-		return usageError{errors.New("--database: not a valid URL; in user and password, write characters like / @ : # ? % as %2F and so on")}
+		return nil, usageError{errors.New("--database: not a valid URL; in user and password, write characters like / @ : # ? % as %2F and so on")}
 	}
 	if len(u.Path) < 2 {
-		return usageError{fmt.Errorf("--database: %s names no database after the host", u.Redacted())}
+		return nil, usageError{fmt.Errorf("--database: %s names no database after the host", u.Redacted())}
 	}
-	s, err := connect(ctx, u)
-	if err == nil {
-		if err = answers(ctx, s.db); err == nil {
-			err = use(s)
-		}
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}
+	s, err := open(ctx, u)
 	if err != nil {
-		return redact(fmt.Errorf("database %s: %w", display(u), err), u)
+		return nil, describe(err, u)
 	}
-	return nil
+	s.address = u
+	if err := answers(ctx, s.db); err != nil {
+		return nil, s.fail(err)
+	}
+	return s, nil
 }
 
 // parseAddress is url.Parse for URLs that may name several hosts with ports, separated
@@ -258,7 +261,7 @@ func postgresConfig(u *url.URL) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-func connectPostgres(ctx context.Context, u *url.URL) (*server, error) {
+func openPostgres(ctx context.Context, u *url.URL) (*server, error) {
 	cfg, err := postgresConfig(u)
 	if err != nil {
 		return nil, err
@@ -280,7 +283,7 @@ func connectPostgres(ctx context.Context, u *url.URL) (*server, error) {
 	}, nil
 }
 
-func connectMySQL(_ context.Context, u *url.URL) (*server, error) {
+func openMySQL(_ context.Context, u *url.URL) (*server, error) {
 	connector, err := mysqlConnector(u)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,27 +35,15 @@ func newMigrateCommand() *cobra.Command {
 			if strings.HasPrefix(address, "sqlite:") {
 				return usageError{errors.New("--database: SQLite's tables are made and updated whenever it is opened")}
 			}
-			var was, is int64
-			err = withServer(ctx, address, func(s *server) (err error) {
-				if _, err := cfg.Names(s.dialect); err != nil {
-					return usageError{err}
-				}
-				if was, err = migrations.Version(ctx, s.db, s.dialect, &cfg); err != nil {
-					return err
-				}
-				if err := migrations.Up(ctx, s.db, s.dialect, &cfg); err != nil {
-					return err
-				}
-				if is, err = migrations.Version(ctx, s.db, s.dialect, &cfg); err != nil {
-					return err
-				}
-				// Up leaves a schema that is newer as it is, but nodes will refuse it.
-				if err := migrations.Check(is); err != nil {
-					return err
-				}
-				return s.close()
-			})
+			s, err := connect(ctx, address)
 			if err != nil {
+				return err
+			}
+			was, is, err := bringUp(ctx, s, &cfg)
+			if err != nil {
+				return s.fail(err)
+			}
+			if err := s.close(); err != nil {
 				return err
 			}
 			if was == is {
@@ -70,4 +59,23 @@ func newMigrateCommand() *cobra.Command {
 	flags.StringVar(&cfg.Schema, "schema", "", "`name` of the PostgreSQL schema to hold the tables, made if it is missing")
 	flags.StringVar(&cfg.TablePrefix, "table-prefix", migrations.DefaultTablePrefix, "`text` that the tables' names begin with")
 	return cmd
+}
+
+// bringUp brings a schema to the version that this build needs, and returns which it was
+// and is.
+func bringUp(ctx context.Context, s *server, cfg *migrations.Config) (was, is int64, err error) {
+	if _, err := cfg.Names(s.dialect); err != nil {
+		return 0, 0, usageError{err}
+	}
+	if was, err = migrations.Version(ctx, s.db, s.dialect, cfg); err != nil {
+		return 0, 0, err
+	}
+	if err := migrations.Up(ctx, s.db, s.dialect, cfg); err != nil {
+		return 0, 0, err
+	}
+	if is, err = migrations.Version(ctx, s.db, s.dialect, cfg); err != nil {
+		return 0, 0, err
+	}
+	// Up leaves a schema that is newer as it is, but nodes will refuse it.
+	return was, is, migrations.Check(is)
 }
