@@ -370,3 +370,75 @@ func TestEvictionOfWhatHasEndedElsewhere(t *testing.T) {
 		want(t, "history", b.history[old.token.ID()], "created ")
 	})
 }
+
+func TestLimitEvictsOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var evicted []sessionstore.ID
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{
+			MaxSessions: 2, LimitPolicy: sessionstore.EvictOldest,
+			Listeners: []sessionstore.Listener{{Destroyed: func(_ context.Context, e sessionstore.SessionEvent) {
+				want(t, "cause", e.Cause, sessionstore.CauseEvicted)
+				evicted = append(evicted, e.Info.Key.ID)
+			}}},
+		}).run(t)
+		var cs []*client
+		for range 2 {
+			c := &client{}
+			c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+			cs = append(cs, c)
+			time.Sleep(2 * time.Minute)
+		}
+		get(t, cs[0], n.Manager, count) // the older one is used again
+		time.Sleep(2 * time.Minute)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+		if !slices.Equal(evicted, []sessionstore.ID{cs[1].token.ID()}) {
+			t.Errorf("evicted %v, want the least recently used %v", evicted, cs[1].token.ID())
+		}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "the new login", s.Principal(), "bob") })
+	})
+}
+
+// The other device is used between a login and the look at who is the oldest.
+func TestALoginDoesNotEvictItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}).run(t)
+		other, c := &client{}, &client{}
+		other.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		n.backend.Backend = &beforeList{n.memory, func() {
+			time.Sleep(time.Millisecond)
+			other.do(t, n.Manager, func(s *sessionstore.Session) { count.Update(s, increment) })
+		}}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		n.backend.Backend = n.memory
+		c.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "the login's principal", s.Principal(), "ann") })
+	})
+}
+
+type beforeList struct {
+	sessionstore.Backend
+	f func()
+}
+
+func (b *beforeList) List(ctx context.Context, sel sessionstore.Selector) iter.Seq2[sessionstore.Info, error] {
+	b.f()
+	return b.Backend.List(ctx, sel)
+}
+
+// A session that has become somebody else's is not evicted.
+func TestEvictionEndsOnlyThePrincipals(t *testing.T) {
+	cfg := &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}
+	n := newNode(t, membackend.New(), "n1", cfg).run(t)
+	old := &client{}
+	old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+	time.Sleep(time.Millisecond)
+	n.backend.set(func(method string) error {
+		if method == "Delete" { // listed, not yet ended
+			n.backend.set(nil)
+			old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+		}
+		return nil
+	})
+	(&client{}).do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+	old.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "bob's session", s.Principal(), "bob") })
+}

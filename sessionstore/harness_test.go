@@ -1,6 +1,7 @@
 package sessionstore_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -20,6 +21,8 @@ var (
 	name  = sessionstore.NewAttr[string]("name")
 	tags  = sessionstore.NewAttr[map[string]int]("tags")
 )
+
+func increment(n int) int { return n + 1 }
 
 // A hooked backend lets a test step in before a call, to make a race happen or a
 // database fail.
@@ -80,6 +83,19 @@ func (h *hooked) Delete(ctx context.Context, sel sessionstore.Selector) ([]*sess
 	return h.Backend.Delete(ctx, sel)
 }
 
+// An afterUpdate calls f after each Update, which it lets through.
+type afterUpdate struct {
+	sessionstore.Backend
+	f   func()
+	err error // what is returned in place of success
+}
+
+func (b *afterUpdate) Update(ctx context.Context, rec *sessionstore.Record, cond sessionstore.Condition) error {
+	err := b.Backend.Update(ctx, rec, cond)
+	b.f()
+	return cmp.Or(b.err, err)
+}
+
 // A node is one process: an ID manager and one application, on a backend that
 // other nodes may share.
 type node struct {
@@ -99,6 +115,12 @@ func newNode(t *testing.T, memory *membackend.Backend, name string, cfg *session
 	}
 	n.Manager = n.application(t, "shop", cfg)
 	return n
+}
+
+// twoNodes returns two nodes on one backend, neither hearing of the other's events.
+func twoNodes(t *testing.T) (*node, *node) {
+	memory := membackend.New()
+	return newNode(t, memory, "n1", nil), newNode(t, memory, "n2", nil)
 }
 
 func (n *node) application(t *testing.T, app string, cfg *sessionstore.Config) *sessionstore.Manager {

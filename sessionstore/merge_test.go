@@ -12,8 +12,6 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
 )
 
-func increment(n int) int { return n + 1 }
-
 // A save that has travelled with others sees what it has stored itself, and not what
 // came after it. The next save of its request keeps both.
 func TestSavesAfterOneThatTravelledWithOthers_P2(t *testing.T) {

@@ -339,27 +339,61 @@ func TestWhatWasSavedIsToldBesideAnError(t *testing.T) {
 	}
 }
 
-type panicky struct{ sessionstore.Backend }
-
-func (panicky) Create(context.Context, *sessionstore.Record, sessionstore.Condition) (time.Time, error) {
-	panic("driver")
-}
-
-// A logout is stored, and then the backend panics over the parting message.
-func TestAnEndBeforeAPanicIsAnnounced_P11(t *testing.T) {
-	told := 0
-	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{Listeners: []sessionstore.Listener{{
-		Destroyed: func(context.Context, sessionstore.SessionEvent) { told++ },
-	}}})
+func TestAFailedSaveStaysPending_X12(t *testing.T) {
+	n := newNode(t, membackend.New(), "n1", nil)
 	c := &client{}
 	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
-	n.backend.Backend = panicky{n.memory}
-	func() {
-		defer func() { want(t, "panic", recover(), any("driver")) }()
-		c.try(n.Manager, func(s *sessionstore.Session) {
-			s.Invalidate()
-			name.Set(s, "bye")
+	down := errors.New("database is down")
+	c.do(t, n.Manager, func(s *sessionstore.Session) {
+		count.Set(s, 2)
+		n.backend.set(func(string) error { return down })
+		if err := s.Save(t.Context()); !errors.Is(err, down) {
+			t.Errorf("save: %v", err)
+		}
+		v, _ := count.Get(s)
+		want(t, "own view", v, 2)
+		name.Set(s, "x")
+		n.backend.set(nil)
+	})
+	v, _ := get(t, c, n.Manager, count)
+	want(t, "count", v, 2)
+}
+
+// An increment of which nobody knows whether it was stored is not stored again, unless
+// the handler says so.
+func TestAFailedUpdateIsNotRepeated(t *testing.T) {
+	down := errors.New("connection lost")
+	for what, test := range map[string]struct {
+		then  func(*sessionstore.Session) error
+		fails bool
+		want  int
+	}{
+		"nothing":   {func(*sessionstore.Session) error { return nil }, true, 2},
+		"Set":       {func(s *sessionstore.Session) error { name.Set(s, "x"); return nil }, true, 2},
+		"Discard":   {func(s *sessionstore.Session) error { s.Discard(); return nil }, false, 2},
+		"Save":      {func(s *sessionstore.Session) error { return s.Save(t.Context()) }, false, 3},
+		"Set count": {func(s *sessionstore.Session) error { count.Set(s, 7); return s.Save(t.Context()) }, false, 7},
+	} {
+		n := newNode(t, membackend.New(), "n1", nil)
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		_, err := c.try(n.Manager, func(s *sessionstore.Session) {
+			count.Update(s, func(n int) int { return n + 1 })
+			lost := &afterUpdate{Backend: n.memory, f: func() {}, err: down} // stored all the same
+			n.backend.Backend = lost
+			if err := s.Save(t.Context()); !errors.Is(err, down) {
+				t.Errorf("save: %v", err)
+			}
+			n.backend.Backend = n.memory
+			if err := test.then(s); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
 		})
-	}()
-	want(t, "times announced", told, 1)
+		if errors.Is(err, down) != test.fails {
+			t.Errorf("%s: commit returned %v", what, err)
+		}
+		c.version = 0
+		v, _ := get(t, c, n.Manager, count)
+		want(t, what+": count", v, test.want)
+	}
 }
