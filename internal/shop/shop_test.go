@@ -254,3 +254,20 @@ func (c *client) stat(name string) int64 {
 	}
 	return n
 }
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// token returns the value of the client's token cookie.
+func (c *client) token() string {
+	for _, cookie := range c.http.Jar.Cookies(must(http.NewRequest("GET", c.url, nil)).URL) {
+		if cookie.Name == "session" {
+			return cookie.Value
+		}
+	}
+	return ""
+}
