@@ -2,153 +2,17 @@ package sqlbackend_test
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
-	"github.com/holdfast-sessions/holdfast/sqlbackend/mysql"
-	"github.com/holdfast-sessions/holdfast/sqlbackend/postgres"
-	"github.com/holdfast-sessions/holdfast/sqlbackend/sqlite"
 )
-
-func TestMain(m *testing.M) { dbtest.Main(m) }
-
-type backend interface {
-	sessionstore.Backend
-	sessionstore.EventSource
-	Statements() int64
-	Polls() int64
-}
-
-// A database is one of the four, freshly migrated and empty.
-type database struct {
-	name string
-	url  string                     // of PostgreSQL
-	open func(t testing.TB) backend // as a process of its own would
-	raw  *sql.DB
-	// insert stores an event that ends a session, with the ID in hexadecimal.
-	insert func(id string) string
-	serial bool // has one writer at a time
-	gaps   bool // cannot tell a gap from a transaction under way
-	// openInterpolating is open where values may be sent within a statement's text.
-	openInterpolating func(t testing.TB) backend
-}
-
-func onEachDatabase(t *testing.T, test func(t *testing.T, db database)) {
-	for name, open := range databases {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
-}
-
-// onEachServer leaves SQLite out, where writers take turns and none is ever late.
-func onEachServer(t *testing.T, test func(t *testing.T, db database)) {
-	for name, open := range databases {
-		if name != "SQLite" {
-			t.Run(name, func(t *testing.T) { test(t, open(t)) })
-		}
-	}
-}
-
-var databases = map[string]func(testing.TB) database{
-	"PostgreSQL": func(t testing.TB) database {
-		url := dbtest.MigratedPostgres(t)
-		return database{
-			name: "PostgreSQL", url: url, raw: dbtest.DB(t, dbtest.Pool(t, url)),
-			open: func(t testing.TB) backend {
-				b, err := postgres.New(t.Context(), dbtest.Pool(t, url), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return b
-			},
-			insert: func(id string) string {
-				return fmt.Sprintf(`INSERT INTO holdfast_events (id, app, version, at)
-					VALUES ('%s', '', 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)`, id)
-			},
-		}
-	},
-	"MySQL":   func(t testing.TB) database { return mysqlDatabase(t, "MySQL", dbtest.MigratedMySQL(t)) },
-	"MariaDB": func(t testing.TB) database { return mysqlDatabase(t, "MariaDB", dbtest.MigratedMariaDB(t)) },
-	"SQLite": func(t testing.TB) database {
-		path := filepath.Join(t.TempDir(), "sessions.db")
-		open := func(t testing.TB) backend {
-			// As long as it takes: a busy disk may be slow to sync.
-			b, err := sqlite.Open(t.Context(), path, &sqlite.Config{StatementTimeout: 30 * time.Second})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { b.Close() })
-			return b
-		}
-		open(t)
-		raw, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { raw.Close() })
-		return database{
-			name: "SQLite", open: open, raw: raw, serial: true,
-			insert: func(id string) string {
-				return fmt.Sprintf(`INSERT INTO holdfast_events (id, app, version, at)
-					VALUES (x'%s', '', 0, CAST(unixepoch('subsec') * 1000 AS INTEGER) * 1000)`, id)
-			},
-		}
-	},
-}
-
-func mysqlDatabase(t testing.TB, name, dsn string) database {
-	return database{
-		name: name, raw: dbtest.OpenMySQL(t, dsn), gaps: true,
-		open: func(t testing.TB) backend { return openMySQL(t, dsn) },
-		openInterpolating: func(t testing.TB) backend {
-			return openMySQL(t, dsn+"?interpolateParams=true")
-		},
-		insert: func(id string) string {
-			return fmt.Sprintf(`INSERT INTO holdfast_events (id, app, version, at)
-				VALUES (x'%s', '', 0, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)))`, id)
-		},
-	}
-}
-
-func openMySQL(t testing.TB, dsn string) backend {
-	b, err := mysql.New(t.Context(), dbtest.OpenMySQL(t, dsn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func newID() sessionstore.ID { return sessionstore.ID(uuid.Must(uuid.NewV7())) }
-
-func newRecord(id sessionstore.ID, app, principal string) *sessionstore.Record {
-	return &sessionstore.Record{
-		Info: sessionstore.Info{
-			Key: sessionstore.Key{ID: id, App: app}, Principal: principal, Idle: time.Hour, Lifetime: 12 * time.Hour,
-		},
-		SecretHash: newHash(), Data: make([]byte, 400),
-	}
-}
-
-func newHash() sessionstore.SecretHash {
-	return sessionstore.NewToken(newID(), "").SecretHash()
-}
-
-func create(t testing.TB, b backend, rec *sessionstore.Record, cond sessionstore.Condition) {
-	t.Helper()
-	if _, err := b.Create(t.Context(), rec, cond); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A reader reads events as a node does.
 type reader struct {

@@ -3,7 +3,6 @@ package sqlbackend_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -19,19 +18,6 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore/backendtest"
 	"github.com/holdfast-sessions/holdfast/sqlbackend"
 )
-
-// groupBackend is a backend with its groups laid open.
-type groupBackend interface {
-	backend
-	Groups() sqlbackend.Groups
-	UpdateAlone(context.Context, *sessionstore.Record, sessionstore.Condition) error
-	LoadAlone(context.Context, sessionstore.Key, sessionstore.Version) (*sessionstore.Record, error)
-	LoadTogether(context.Context, sessionstore.Key, sessionstore.Version, ...sessionstore.Key) (*sessionstore.Record, error)
-	UpdateTogether(context.Context, []*sessionstore.Record, []sessionstore.Condition) []error
-	CreateAlone(context.Context, *sessionstore.Record, sessionstore.Condition) (time.Time, error)
-	CreateTogether(context.Context, []*sessionstore.Record) ([]time.Time, []error)
-	DeleteTogether(context.Context, []sessionstore.ID) ([][]*sessionstore.Record, []error)
-}
 
 // A crowd is a Backend whose calls never travel alone.
 type crowd struct {
@@ -276,15 +262,6 @@ func TestGroupsStoreWhatLoneSavesDo(t *testing.T) {
 	})
 }
 
-func stored(t *testing.T, b backend, rec *sessionstore.Record) *sessionstore.Record {
-	t.Helper()
-	got, err := b.Load(t.Context(), rec.Key, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 func minTime(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a
@@ -511,80 +488,4 @@ func TestALostConnectionLeavesNothingHalfDone(t *testing.T) {
 			t.Errorf("after that: %v", errors.Join(errs...))
 		}
 	})
-}
-
-// holdUpEvents lets everybody wait who stores an event, until the transaction that it
-// returns ends.
-func holdUpEvents(t *testing.T, db database) *sql.Tx {
-	t.Helper()
-	hold := "SELECT 1 FROM holdfast_events FOR UPDATE" // and the gap behind them
-	if db.name == "PostgreSQL" {
-		hold = "SELECT pg_advisory_xact_lock(1)"
-		for _, statement := range []string{
-			`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-				'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END'`,
-			`CREATE TRIGGER wait AFTER INSERT ON holdfast_events FOR EACH STATEMENT EXECUTE FUNCTION wait()`,
-		} {
-			if _, err := db.raw.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	tx, err := db.raw.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tx.Rollback() })
-	if _, err := tx.Exec(hold); err != nil {
-		t.Fatal(err)
-	}
-	return tx
-}
-
-// waiters are the connections to a test's database that wait for a lock.
-var waiters = map[string]string{
-	"PostgreSQL": `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-	"MySQL": `SELECT DISTINCT p.processlist_id FROM performance_schema.data_lock_waits AS w JOIN performance_schema.threads AS p
-		ON p.thread_id = w.requesting_thread_id WHERE p.processlist_db = DATABASE()`,
-	"MariaDB": `SELECT p.id FROM information_schema.innodb_trx AS t JOIN information_schema.processlist AS p
-		ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'`,
-}
-
-func findWaiters(t *testing.T, db database) (ids []int64) {
-	t.Helper()
-	if db.name == "MariaDB" { // shows the same again to who asks more often
-		if _, err := db.raw.Exec("DO SLEEP(0.11)"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rows, err := db.raw.Query(waiters[db.name])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return ids
-}
-
-// killWaiters ends them.
-func killWaiters(t *testing.T, db database) (killed int) {
-	t.Helper()
-	for _, id := range findWaiters(t, db) {
-		kill := fmt.Sprintf("KILL %d", id)
-		if db.name == "PostgreSQL" {
-			kill = fmt.Sprintf("SELECT pg_terminate_backend(%d)", id)
-		}
-		if _, err := db.raw.Exec(kill); err == nil { // else it has just ended
-			killed++
-		}
-	}
-	return killed
 }

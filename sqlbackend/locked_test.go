@@ -2,7 +2,6 @@ package sqlbackend_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -350,54 +349,4 @@ func TestNothingRevivesWhileItWaits(t *testing.T) {
 			}
 		}
 	})
-}
-
-func load(t *testing.T, b groupBackend, key sessionstore.Key) error {
-	_, err := b.Load(t.Context(), key, 0)
-	return err
-}
-
-var lockRow = map[string]string{
-	"PostgreSQL": "SELECT 1 FROM holdfast_sessions WHERE id = $1 FOR UPDATE",
-	"MySQL":      "SELECT 1 FROM holdfast_sessions WHERE id = ? FOR UPDATE",
-	"MariaDB":    "SELECT 1 FROM holdfast_sessions WHERE id = ? FOR UPDATE",
-}
-
-func lockArg(database string, id sessionstore.ID) any {
-	if database == "PostgreSQL" {
-		return id.String()
-	}
-	return id[:]
-}
-
-// keepLocked locks sessions, and no gaps between them, until release is called, or the test
-// is over.
-func keepLocked(t *testing.T, db database, ids ...sessionstore.ID) (release func()) {
-	t.Helper()
-	tx, err := db.raw.BeginTx(context.Background(), &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tx.Rollback() })
-	for _, id := range ids {
-		if _, err := tx.Exec(lockRow[db.name], lockArg(db.name, id)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return func() {
-		if err := tx.Rollback(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// createMany creates sessions in the order of their IDs.
-func createMany(t *testing.T, b backend, principal string) (recs []*sessionstore.Record) {
-	t.Helper()
-	for range 24 {
-		rec := newRecord(newID(), "shop", principal)
-		create(t, b, rec, sessionstore.Condition{})
-		recs = append(recs, rec)
-	}
-	return recs
 }
