@@ -12,7 +12,6 @@ import (
 	_ "time/tzdata"
 
 	driver "github.com/go-sql-driver/mysql"
-	"github.com/google/uuid"
 
 	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -21,15 +20,7 @@ import (
 
 // newRecord returns a session that was not stored yet.
 func newRecord(app, principal string) *sessionstore.Record {
-	id := sessionstore.ID(uuid.Must(uuid.NewV7()))
-	return &sessionstore.Record{
-		Info: sessionstore.Info{
-			Key: sessionstore.Key{ID: id, App: app}, Principal: principal,
-			Idle: 30 * time.Minute, Lifetime: 12 * time.Hour,
-		},
-		SecretHash: sessionstore.NewToken(id, "").SecretHash(),
-		Data:       []byte("a'b\\\"\x00\xff\n€"),
-	}
+	return dbtest.Record(app, principal, []byte("a'b\\\"\x00\xff\n€"))
 }
 
 // Fourteen hours ahead of UTC.

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -19,15 +18,7 @@ import (
 
 // newRecord returns a session that was not stored yet.
 func newRecord(app, principal string) *sessionstore.Record {
-	id := sessionstore.ID(uuid.Must(uuid.NewV7()))
-	return &sessionstore.Record{
-		Info: sessionstore.Info{
-			Key: sessionstore.Key{ID: id, App: app}, Principal: principal,
-			Idle: 30 * time.Minute, Lifetime: 12 * time.Hour,
-		},
-		SecretHash: sessionstore.NewToken(id, "").SecretHash(),
-		Data:       []byte(strings.Repeat("x", 400)),
-	}
+	return dbtest.Record(app, principal, []byte(strings.Repeat("x", 400)))
 }
 
 // TestSavesAndTouchesAreHOT is what expiry_slot is for.

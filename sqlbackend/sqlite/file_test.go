@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/migrations"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 	"github.com/holdfast-sessions/holdfast/sqlbackend"
@@ -20,15 +19,7 @@ import (
 
 // newRecord returns a session that was not stored yet.
 func newRecord(app, principal string) *sessionstore.Record {
-	id := sessionstore.ID(uuid.Must(uuid.NewV7()))
-	return &sessionstore.Record{
-		Info: sessionstore.Info{
-			Key: sessionstore.Key{ID: id, App: app}, Principal: principal,
-			Idle: 30 * time.Minute, Lifetime: 12 * time.Hour,
-		},
-		SecretHash: sessionstore.NewToken(id, "").SecretHash(),
-		Data:       []byte("data"),
-	}
+	return dbtest.Record(app, principal, []byte("data"))
 }
 
 func TestSessionsSurviveReopening(t *testing.T) {

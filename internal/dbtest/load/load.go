@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/holdfast-sessions/holdfast/internal/dbtest"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
@@ -49,14 +48,9 @@ func Start(t testing.TB, n int, backends ...sessionstore.Backend) *Writers {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Writers{stop: cancel, start: time.Now(), errors: make(map[string]int)}
 	for i := range n * len(backends) {
-		id := sessionstore.ID(uuid.Must(uuid.NewV7()))
-		s := &written{backend: backends[i%len(backends)], acked: 1, rec: &sessionstore.Record{
-			Info: sessionstore.Info{
-				Key: sessionstore.Key{ID: id, App: "shop"}, Idle: 30 * time.Minute, Lifetime: 12 * time.Hour,
-			},
-			SecretHash: sessionstore.NewToken(id, "").SecretHash(),
-			Data:       []byte("data"),
-		}}
+		s := &written{
+			backend: backends[i%len(backends)], acked: 1, rec: dbtest.Record("shop", "", []byte("data")),
+		}
 		if _, err := s.backend.Create(ctx, s.rec, sessionstore.Condition{}); err != nil {
 			t.Fatal(err)
 		}
