@@ -114,40 +114,42 @@ func TestEvictedSessionsHearOfTheirEnd(t *testing.T) {
 
 // A write-back that fails leaves the use that began meanwhile in its place.
 func TestAFailedTouchKeepsNobodyFromHearingTheEnd(t *testing.T) {
-	n := newNode(t, membackend.New(), "n1", &sessionstore.Config{CacheBytes: -1})
-	c := &client{}
-	c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
-	touching, fail := make(chan struct{}), make(chan struct{})
-	n.backend.set(func(method string) error {
-		if method == "Touch" {
-			close(touching)
-			<-fail
-			return errors.New("lost connection")
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", &sessionstore.Config{CacheBytes: -1})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		touching, fail := make(chan struct{}), make(chan struct{})
+		n.backend.set(func(method string) error {
+			if method == "Touch" {
+				close(touching)
+				<-fail
+				return errors.New("lost connection")
+			}
+			return nil
+		})
+		time.Sleep(time.Millisecond)
+		get(t, c, n.Manager, count)
+		flushed := make(chan struct{})
+		go func() { defer close(flushed); n.ids.Shutdown(context.Background()) }() // flushes
+		<-touching
+		stream, err := n.Begin(t.Context(), c.claim())
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
+		ended := stream.Done()
+		close(fail)
+		<-flushed
+		n.backend.set(nil)
+		if err := n.Invalidate(t.Context(), c.token.ID()); err != nil { // on this very node
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+		case <-time.After(time.Second):
+			t.Error("the session has ended, its stream was not told (Done)")
+		}
+		n.Release(stream)
 	})
-	time.Sleep(time.Millisecond)
-	get(t, c, n.Manager, count)
-	flushed := make(chan struct{})
-	go func() { defer close(flushed); n.ids.Shutdown(context.Background()) }() // flushes
-	<-touching
-	stream, err := n.Begin(t.Context(), c.claim())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := stream.Done()
-	close(fail)
-	<-flushed
-	n.backend.set(nil)
-	if err := n.Invalidate(t.Context(), c.token.ID()); err != nil { // on this very node
-		t.Fatal(err)
-	}
-	select {
-	case <-ended:
-	case <-time.After(time.Second):
-		t.Error("the session has ended, its stream was not told (Done)")
-	}
-	n.Release(stream)
 }
 
 // Done of a record that was begun anew is its own, not that of the one before.

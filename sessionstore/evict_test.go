@@ -427,18 +427,20 @@ func (b *beforeList) List(ctx context.Context, sel sessionstore.Selector) iter.S
 
 // A session that has become somebody else's is not evicted.
 func TestEvictionEndsOnlyThePrincipals(t *testing.T) {
-	cfg := &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}
-	n := newNode(t, membackend.New(), "n1", cfg).run(t)
-	old := &client{}
-	old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
-	time.Sleep(time.Millisecond)
-	n.backend.set(func(method string) error {
-		if method == "Delete" { // listed, not yet ended
-			n.backend.set(nil)
-			old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
-		}
-		return nil
+	synctest.Test(t, func(t *testing.T) {
+		cfg := &sessionstore.Config{MaxSessions: 1, LimitPolicy: sessionstore.EvictOldest}
+		n := newNode(t, membackend.New(), "n1", cfg).run(t)
+		old := &client{}
+		old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		time.Sleep(time.Millisecond)
+		n.backend.set(func(method string) error {
+			if method == "Delete" { // listed, not yet ended
+				n.backend.set(nil)
+				old.do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("bob") })
+			}
+			return nil
+		})
+		(&client{}).do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
+		old.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "bob's session", s.Principal(), "bob") })
 	})
-	(&client{}).do(t, n.Manager, func(s *sessionstore.Session) { s.SetPrincipal("ann") })
-	old.do(t, n.Manager, func(s *sessionstore.Session) { want(t, "bob's session", s.Principal(), "bob") })
 }

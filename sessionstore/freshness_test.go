@@ -360,38 +360,40 @@ func TestTheDatabasesClockDecides_P12(t *testing.T) {
 // A claim is not refused by an answer to a question that was asked before its secret was
 // set (P5): here by a login in one application while the other asks.
 func TestAnOlderAnswerRefusesNoNewSecret(t *testing.T) {
-	n := newNode(t, membackend.New(), "n1", nil) // not run: each request asks
-	gate := &afterLoad{Backend: n.memory}
-	n.backend.Backend = gate
-	shop, office := n.Manager, n.application(t, "office", nil)
-	c := &client{}
-	c.do(t, shop, func(s *sessionstore.Session) { count.Set(s, 1) })
-	inOffice := &client{token: c.token}
-	inOffice.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) })
-	get(t, inOffice, office, count)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", nil) // not run: each request asks
+		gate := &afterLoad{Backend: n.memory}
+		n.backend.Backend = gate
+		shop, office := n.Manager, n.application(t, "office", nil)
+		c := &client{}
+		c.do(t, shop, func(s *sessionstore.Session) { count.Set(s, 1) })
+		inOffice := &client{token: c.token}
+		inOffice.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) })
+		get(t, inOffice, office, count)
 
-	read, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	gate.set(func(key sessionstore.Key) {
-		if key.App == "office" {
-			once.Do(func() { close(read); <-release })
-		}
+		read, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		gate.set(func(key sessionstore.Key) {
+			if key.App == "office" {
+				once.Do(func() { close(read); <-release })
+			}
+		})
+		done := make(chan struct{})
+		early := *inOffice
+		go func() { defer close(done); early.try(office, nil) }() // its answer is on the way
+		<-read
+		c.do(t, shop, func(s *sessionstore.Session) { s.SetPrincipal("ann") }) // the login is over
+		inOffice.token = c.token                                               // one token cookie, a version cookie per application
+		go func() { synctest.Wait(); close(release) }()                        // once the other request waits too
+		inOffice.do(t, office, func(s *sessionstore.Session) {
+			if !s.Claimed() {
+				t.Error("the secret that the login has set is refused")
+			}
+			name.Set(s, "x") // and now the browser's token is replaced
+		})
+		<-done
+		want(t, "session after the request", inOffice.token.ID(), c.token.ID())
 	})
-	done := make(chan struct{})
-	early := *inOffice
-	go func() { defer close(done); early.try(office, nil) }() // its answer is on the way
-	<-read
-	c.do(t, shop, func(s *sessionstore.Session) { s.SetPrincipal("ann") }) // the login is over
-	inOffice.token = c.token                                               // one token cookie, a version cookie per application
-	go func() { time.Sleep(50 * time.Millisecond); close(release) }()
-	inOffice.do(t, office, func(s *sessionstore.Session) {
-		if !s.Claimed() {
-			t.Error("the secret that the login has set is refused")
-		}
-		name.Set(s, "x") // and now the browser's token is replaced
-	})
-	<-done
-	want(t, "session after the request", inOffice.token.ID(), c.token.ID())
 }
 
 // afterLoad steps in after the database has answered a Load.

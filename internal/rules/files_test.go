@@ -1,10 +1,10 @@
 package rules
 
 import (
+	"go/ast"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -57,22 +57,21 @@ func TestNothingIsLeftForLater(t *testing.T) {
 	}
 }
 
-// TestNoTestSleeps refuses time.Sleep in tests but in the bubbles of
-// testing/synctest, where it takes no time.
+// TestNoTestSleeps refuses time.Sleep in tests but in the bubbles of testing/synctest,
+// where it takes no time.
 func TestNoTestSleeps(t *testing.T) {
 	for _, f := range goFiles(t) {
 		if !f.isTest() {
 			continue
 		}
-		var imports []string
-		for _, spec := range f.ast.Imports {
-			if p, err := strconv.Unquote(spec.Path.Value); err == nil {
-				imports = append(imports, p)
-			}
-		}
-		for _, name := range f.selectors("time", "Sleep") {
-			if !slices.Contains(imports, "testing/synctest") {
-				t.Errorf("%s: time.Sleep outside of testing/synctest: wait for what is to happen instead", name)
+		bubbles := f.calls("synctest", "Test")
+		for _, sleep := range f.calls("time", "Sleep") {
+			inside := slices.ContainsFunc(bubbles, func(bubble *ast.CallExpr) bool {
+				return bubble.Pos() <= sleep.Pos() && sleep.End() <= bubble.End()
+			})
+			// What is no test itself is for those of its file, in their bubbles.
+			if !inside && (f.inTest(sleep) || len(bubbles) == 0) {
+				t.Errorf("%s: time.Sleep outside of testing/synctest: wait for what is to happen instead", f.line(sleep))
 			}
 		}
 	}

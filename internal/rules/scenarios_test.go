@@ -13,31 +13,6 @@ import (
 	"testing"
 )
 
-// functions returns the names of the file's functions, without methods.
-func (f goFile) functions() []string {
-	var names []string
-	for _, decl := range f.ast.Decls {
-		if decl, ok := decl.(*ast.FuncDecl); ok && decl.Recv == nil {
-			names = append(names, decl.Name.Name)
-		}
-	}
-	return names
-}
-
-// selectors returns where the file says pkg.name.
-func (f goFile) selectors(pkg, name string) []string {
-	var at []string
-	ast.Inspect(f.ast, func(n ast.Node) bool {
-		if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == name {
-			if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg {
-				at = append(at, f.line(n))
-			}
-		}
-		return true
-	})
-	return at
-}
-
 // TestCitedTestsExist checks that each test which docs/scenarios.md names exists.
 // It names them
 //

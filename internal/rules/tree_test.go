@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,41 @@ func (f goFile) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
 func (f goFile) line(n ast.Node) string {
 	p := f.fset.Position(n.Pos())
 	return p.String()
+}
+
+// functions returns the names of the file's functions, without methods.
+func (f goFile) functions() []string {
+	var names []string
+	for _, decl := range f.ast.Decls {
+		if decl, ok := decl.(*ast.FuncDecl); ok && decl.Recv == nil {
+			names = append(names, decl.Name.Name)
+		}
+	}
+	return names
+}
+
+// calls returns the file's calls of pkg.name.
+func (f goFile) calls(pkg, name string) []*ast.CallExpr {
+	var calls []*ast.CallExpr
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if sel, ok := call.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == name {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg {
+					calls = append(calls, call)
+				}
+			}
+		}
+		return true
+	})
+	return calls
+}
+
+// inTest reports whether n is in one of the file's test functions.
+func (f goFile) inTest(n ast.Node) bool {
+	return slices.ContainsFunc(f.ast.Decls, func(decl ast.Decl) bool {
+		fn, ok := decl.(*ast.FuncDecl)
+		return ok && strings.HasPrefix(fn.Name.Name, "Test") && fn.Pos() <= n.Pos() && n.End() <= fn.End()
+	})
 }
 
 // goFiles returns the parsed Go files of all modules in the repository.
