@@ -136,13 +136,13 @@ ignore_startup_parameters = extra_float_digits
 	return through
 }
 
-// GaleraNodes is how many nodes the cluster of [Galera] has.
-const GaleraNodes = 3
+// galeraNodes is how many nodes the cluster of [Galera] has.
+const galeraNodes = 3
 
 // A Cluster is a Galera cluster of MariaDB, whose nodes all accept writes. It holds
 // the library's tables.
 type Cluster struct {
-	Nodes [GaleraNodes]*Node
+	Nodes [galeraNodes]*Node
 }
 
 // Galera starts a Galera cluster.

@@ -105,9 +105,6 @@ func (w *Writers) failed(ctx context.Context, err error) {
 	}
 }
 
-// Acknowledged returns how many writes were acknowledged so far.
-func (w *Writers) Acknowledged() int64 { return w.acked.Load() }
-
 // Await waits until n more writes are acknowledged, and fails the test if none is
 // for as long as patience.
 func (w *Writers) Await(t testing.TB, n int64, patience time.Duration) {
