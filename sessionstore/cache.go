@@ -28,9 +28,9 @@ type cache struct {
 // drops are those of a shard. What was loaded or written before a session was
 // dropped must not be put back after it (P3, P6).
 type drops struct {
-	mu        sync.Mutex
-	count     uint64 // of drops so far: the epoch of the shard
-	forgotten uint64 // the latest that is no more among the last
+	mu        sync.Mutex // guards what follows
+	count     uint64     // of drops so far: the epoch of the shard
+	forgotten uint64     // the latest that is no more among the last
 	last      [8]drop
 }
 

@@ -38,8 +38,8 @@ func (s *swept) add(scan Scan) error {
 // 100,000. What it left behind because somebody had locked it is for the next sweep,
 // which begins at the first slot.
 type sweepPosition struct {
-	mu   sync.Mutex
-	of   string // what is swept, "" if none is under way
+	mu   sync.Mutex // guards what follows
+	of   string     // what is swept, "" if none is under way
 	slot int64
 }
 

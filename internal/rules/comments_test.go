@@ -148,6 +148,28 @@ func checkFields(t *testing.T, f goFile, spec *ast.TypeSpec) {
 	}
 }
 
+// TestMutexesSayWhatTheyGuard wants a comment beside each mutex of a struct.
+func TestMutexesSayWhatTheyGuard(t *testing.T) {
+	for _, f := range goFiles(t) {
+		if f.isTest() {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			typ, ok := n.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			for _, field := range typ.Fields.List {
+				sel, ok := field.Type.(*ast.SelectorExpr)
+				if ok && strings.HasSuffix(sel.Sel.Name, "Mutex") && field.Doc.Text()+field.Comment.Text() == "" {
+					t.Errorf("%s: a mutex that does not say what it guards", f.line(field))
+				}
+			}
+			return true
+		})
+	}
+}
+
 // TestPromisesAreNamed wants each promise of ARCHITECTURE.md to be named by a
 // test, and cited by the code that keeps it.
 func TestPromisesAreNamed(t *testing.T) {
