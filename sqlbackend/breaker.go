@@ -1,16 +1,10 @@
 package sqlbackend
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 )
-
-// ErrUnavailable says that the database does not answer, and that the call was not
-// even tried: several before it have failed. Nothing was stored. Test for it with
-// [errors.Is]; its text names the last failure and since when.
-var ErrUnavailable = errors.New("sqlbackend: database unavailable")
 
 const (
 	// tripAfter is how many failures in a row, without an answer between them, mean

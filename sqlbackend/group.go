@@ -12,10 +12,6 @@ import (
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
 
-// ErrBusy is wrapped by errors that say that a call waited for its turn in vain,
-// because the database does not keep up with its callers. Nothing was written.
-var ErrBusy = errors.New("sqlbackend: the database does not keep up")
-
 const (
 	// groupBytes bounds the data of one group, whose statement the database has to
 	// hold in memory as a whole.

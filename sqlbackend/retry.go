@@ -115,36 +115,3 @@ func again(class Class, err error, attempt int) bool {
 		return false
 	}
 }
-
-// A CommitError is what [DB].InTx returns if COMMIT fails. Unless the database says
-// that it undid the transaction, its outcome is unknown.
-type CommitError struct{ Err error }
-
-// Error implements error.
-func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
-
-// Unwrap returns what the driver answered.
-func (e *CommitError) Unwrap() error { return e.Err }
-
-// A LostError is what [DB].InTx may return if the connection is lost in mid-transaction,
-// before COMMIT: nothing has happened. The database may have been shut down, or have hung
-// up on a statement. It does not unwrap, so that nobody takes it for the loss of a
-// connection on which anything may have happened.
-type LostError struct{ Err error }
-
-// Error implements error.
-func (e *LostError) Error() string { return "connection lost in mid-transaction: " + e.Err.Error() }
-
-func isLost(err error) bool {
-	_, ok := errors.AsType[*LostError](err)
-	return ok
-}
-
-// A ConnectError is what a [DB] returns if it got no connection: nothing was executed.
-type ConnectError struct{ Err error }
-
-// Error implements error.
-func (e *ConnectError) Error() string { return "connect: " + e.Err.Error() }
-
-// Unwrap returns what the driver or pool answered.
-func (e *ConnectError) Unwrap() error { return e.Err }
