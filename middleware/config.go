@@ -77,8 +77,7 @@ type Config struct {
 
 	// Logger hears of cookie clashes, of errors given to ErrorHandler (of a database
 	// that does not answer once a second), and of what could not be stored or told
-	// after the response had begun. Defaults to
-	// [slog.Default].
+	// after the response had begun. Defaults to [slog.Default].
 	Logger *slog.Logger
 }
 

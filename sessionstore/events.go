@@ -46,7 +46,7 @@ type Doorbell interface {
 	// Listen calls ring whenever there may be new events, until ctx ends or it
 	// loses the ability; it then returns why. It holds what it needs, such as a
 	// connection of its own, only meanwhile. It returns [errors.ErrUnsupported] if
-	// it is switched off. Ring returns at once. A Doorbell that
-	// rings too seldom costs time, never correctness.
+	// it is switched off. Ring returns at once. A Doorbell that rings too seldom costs
+	// time, never correctness.
 	Listen(ctx context.Context, ring func()) error
 }

@@ -81,7 +81,7 @@ const (
 	CauseEvicted
 )
 
-// String returns invalidated, expired, revoked or evicted.
+// String returns invalidated, expired, revoked or evicted, and unknown for any other Cause.
 func (c Cause) String() string {
 	switch c {
 	case CauseInvalidated:

@@ -8,12 +8,12 @@ type Stats struct {
 	CachedBytes    uint64 `json:"cached_bytes"`    // of memory they take, an estimate
 	ActiveRequests int64  `json:"active_requests"` // between Begin and Release now, with a stored session
 
-	CacheHits    int64 `json:"cache_hits"`   // requests answered by a cached copy
-	OutageHits   int64 `json:"outage_hits"`  // requests answered by one because the database did not answer
-	Loads        int64 `json:"loads"`        // Load calls to the backend
-	NotModified  int64 `json:"not_modified"` // of these, answered "not modified"
-	Refused      int64 `json:"refused"`      // claims the database refused
-	Created      int64 `json:"created"`
+	CacheHits    int64 `json:"cache_hits"`    // requests answered by a cached copy
+	OutageHits   int64 `json:"outage_hits"`   // requests answered by one because the database did not answer
+	Loads        int64 `json:"loads"`         // Load calls to the backend
+	NotModified  int64 `json:"not_modified"`  // of these, answered "not modified"
+	Refused      int64 `json:"refused"`       // claims the database refused
+	Created      int64 `json:"created"`       // sessions first stored in this application
 	Saved        int64 `json:"saved"`         // Update calls that succeeded
 	Merged       int64 `json:"merged"`        // commits that shared another commit's Update
 	Conflicts    int64 `json:"conflicts"`     // Update calls answered "conflict", and so replayed
@@ -23,7 +23,7 @@ type Stats struct {
 	DecodeErrors int64 `json:"decode_errors"` // attributes, or whole sessions, that did not decode (P13)
 	TooLate      int64 `json:"too_late"`      // changes that could no longer reach the client
 
-	ListenerPanics int64 `json:"listener_panics"`
+	ListenerPanics int64 `json:"listener_panics"` // calls of listeners that panicked
 }
 
 // counters are the manager's own; each field is what its namesake in Stats says.

@@ -168,8 +168,8 @@ type Statements struct {
 	SelectDue string
 
 	// SweepDue answers what SelectDue does, the highest of their slots in place of each,
-	// and has deleted those that are not live and moved the slots of the others. The special value "" leaves it to SelectDue,
-	// DeleteRows and MoveSlots.
+	// and has deleted those that are not live and moved the slots of the others. The
+	// special value "" leaves it to SelectDue, DeleteRows and MoveSlots.
 	SweepDue string
 
 	// SelectExpired does the same as SelectDue with the rows under @id that are not live.
@@ -234,8 +234,7 @@ type Statements struct {
 	InsertNode string
 
 	// FindNode answers name, instance, host, pid, state, started_at, seen_at, ttl and
-	// the clock of the row @name. ListNodes answers
-	// the same of all rows, by name.
+	// the clock of the row @name. ListNodes answers the same of all rows, by name.
 	FindNode, ListNodes string
 
 	// DeleteNode deletes the row @name if it is @instance's.

@@ -31,8 +31,8 @@ type Options struct {
 
 	// Advance lets d pass for b: it sets b's clock forward by d, or makes all
 	// that b stores d older (creation, access, expiry, what is derived from them,
-	// and when nodes were seen). A negative d, a clock that was set back, must work too. It is never
-	// called while another call to b is under way.
+	// and when nodes were seen). A negative d, a clock that was set back, must work
+	// too. It is never called while another call to b is under way.
 	Advance func(t *testing.T, b sessionstore.Backend, d time.Duration)
 
 	// Second, if not nil, returns another handle on b's store, as another node

@@ -40,9 +40,8 @@ type Config struct {
 	TablePrefix string
 
 	// StatementTimeout bounds each statement and transaction, also while it waits
-	// for another process's write. It must not be negative nor longer
-	// than sqlbackend.MaxStatementTimeout. Defaults to
-	// sqlbackend.DefaultStatementTimeout.
+	// for another process's write. It must not be negative nor longer than
+	// sqlbackend.MaxStatementTimeout. Defaults to sqlbackend.DefaultStatementTimeout.
 	StatementTimeout time.Duration
 
 	// RelaxedDurability leaves it to the operating system when the last writes
