@@ -88,11 +88,8 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	if cfg.StatementTimeout < 0 {
-		return nil, fmt.Errorf("sqlbackend: StatementTimeout %s is negative", cfg.StatementTimeout)
-	}
-	if cfg.StatementTimeout > MaxStatementTimeout {
-		return nil, fmt.Errorf("sqlbackend: StatementTimeout %s is longer than %s", cfg.StatementTimeout, MaxStatementTimeout)
+	if cfg.StatementTimeout < 0 || cfg.StatementTimeout > MaxStatementTimeout {
+		return nil, fmt.Errorf("sqlbackend: StatementTimeout is %v, want a positive duration, at most %v", cfg.StatementTimeout, MaxStatementTimeout)
 	}
 	names, err := (&migrations.Config{TablePrefix: cfg.TablePrefix, Schema: cfg.Schema}).Names(dialect.Name)
 	if err != nil {

@@ -72,7 +72,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-func (cfg *Config) withDefaults() (Config, error) {
+// resolved returns a copy of cfg with every default in place.
+func (cfg *Config) resolved() (Config, error) {
 	var c Config
 	if cfg != nil {
 		c = *cfg
@@ -84,15 +85,27 @@ func (cfg *Config) withDefaults() (Config, error) {
 	c.DialTimeout = cmp.Or(c.DialTimeout, 2*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 10*time.Minute)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
+	return c, c.validate()
+}
+
+func (cfg *Config) validate() error {
 	switch {
-	case c.CheckInterval < 0 || c.CheckTimeout < 0 || c.DialTimeout < 0 || c.IdleTimeout < 0:
-		return c, errors.New("balancer: a duration is negative")
-	case c.Fall < 0 || c.Rise < 0:
-		return c, errors.New("balancer: Fall and Rise must not be negative")
-	case c.CheckPath != "" && !strings.HasPrefix(c.CheckPath, "/"):
-		return c, fmt.Errorf("balancer: CheckPath %q does not begin with a slash", c.CheckPath)
+	case cfg.CheckPath != "" && !strings.HasPrefix(cfg.CheckPath, "/"):
+		return fmt.Errorf(`balancer: CheckPath is %q, want one that begins with "/"`, cfg.CheckPath)
+	case cfg.CheckInterval < 0:
+		return fmt.Errorf("balancer: CheckInterval is %v, want a positive duration", cfg.CheckInterval)
+	case cfg.CheckTimeout < 0:
+		return fmt.Errorf("balancer: CheckTimeout is %v, want a positive duration", cfg.CheckTimeout)
+	case cfg.Fall < 0:
+		return fmt.Errorf("balancer: Fall is %d, want at least 1", cfg.Fall)
+	case cfg.Rise < 0:
+		return fmt.Errorf("balancer: Rise is %d, want at least 1", cfg.Rise)
+	case cfg.DialTimeout < 0:
+		return fmt.Errorf("balancer: DialTimeout is %v, want a positive duration", cfg.DialTimeout)
+	case cfg.IdleTimeout < 0:
+		return fmt.Errorf("balancer: IdleTimeout is %v, want a positive duration", cfg.IdleTimeout)
 	}
-	return c, nil
+	return nil
 }
 
 // ErrServing is returned by [Balancer.Serve] when it is called a second time.
@@ -118,7 +131,7 @@ type Balancer struct {
 // New returns a balancer without nodes. It starts nothing. A nil cfg means the
 // defaults; cfg is copied.
 func New(cfg *Config) (*Balancer, error) {
-	c, err := cfg.withDefaults()
+	c, err := cfg.resolved()
 	if err != nil {
 		return nil, err
 	}

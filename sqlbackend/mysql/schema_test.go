@@ -63,7 +63,7 @@ func TestNewRefusesAConfigThatIsWrong(t *testing.T) {
 		"TablePrefix":      {TablePrefix: "x`y"},
 		"Schema":           {Schema: "web"},
 		"StatementTimeout": {StatementTimeout: -1},
-		"longer than 30s":  {StatementTimeout: time.Minute},
+		"at most 30s":      {StatementTimeout: time.Minute},
 	} {
 		if _, err := mysql.New(t.Context(), db, cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("New returned %v, want an error that names %s", err, field)

@@ -87,7 +87,7 @@ func TestNewRefusesAPrefixThatIsNoIdentifier(t *testing.T) {
 		"TablePrefix":      {TablePrefix: `x"y`},
 		"Schema":           {Schema: "a.b"},
 		"StatementTimeout": {StatementTimeout: -1},
-		"longer than 30s":  {StatementTimeout: time.Minute},
+		"at most 30s":      {StatementTimeout: time.Minute},
 	} {
 		if _, err := postgres.New(t.Context(), pool, cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("New returned %v, want an error that names %s", err, field)

@@ -111,7 +111,7 @@ func TestOpenRefusesWhatIsWrong(t *testing.T) {
 	}{
 		"prefix":       {Memory, &Config{TablePrefix: `x"y`}, "TablePrefix"},
 		"timeout":      {Memory, &Config{StatementTimeout: -1}, "StatementTimeout"},
-		"long":         {Memory, &Config{StatementTimeout: time.Minute}, "longer than 30s"},
+		"long":         {Memory, &Config{StatementTimeout: time.Minute}, "at most 30s"},
 		"readers":      {Memory, &Config{Readers: -1}, "Readers"},
 		"no path":      {"", nil, "path is empty"},
 		"no directory": {filepath.Join(dir, "none", "sessions.db"), nil, "its directory"},

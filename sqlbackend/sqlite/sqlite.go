@@ -77,10 +77,10 @@ func Open(ctx context.Context, path string, cfg *Config) (*Backend, error) {
 		return nil, fmt.Errorf("sqlite: path %s is a URI, want the path of a file", path)
 	}
 	if cfg.Readers < 0 {
-		return nil, fmt.Errorf("sqlite: Readers %d is negative", cfg.Readers)
+		return nil, fmt.Errorf("sqlite: Readers is %d, want at least 1", cfg.Readers)
 	}
 	if cfg.StatementTimeout < 0 {
-		return nil, fmt.Errorf("sqlite: StatementTimeout %s is negative", cfg.StatementTimeout)
+		return nil, fmt.Errorf("sqlite: StatementTimeout is %v, want a positive duration", cfg.StatementTimeout)
 	}
 	b, err := open(ctx, path, *cfg)
 	if err != nil {
