@@ -50,7 +50,11 @@ var unsuitable = []struct {
 // checkConnection returns an error if the connections are set up in an unsuitable way.
 // It asks one of them.
 func checkConnection(ctx context.Context, db *sql.DB) error {
-	is, err := variables(ctx, db)
+	names := make([]string, len(unsuitable))
+	for i, u := range unsuitable {
+		names[i] = u.variable
+	}
+	is, err := variables(ctx, db, names...)
 	if err != nil {
 		return fmt.Errorf("mysql: read the connection's variables: %w", err)
 	}
@@ -64,14 +68,9 @@ func checkConnection(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// variables returns the values of a connection's variables that may be unsuitable, of
-// those that the server knows.
-func variables(ctx context.Context, db *sql.DB) (map[string]string, error) {
-	names := make([]string, len(unsuitable))
-	for i, u := range unsuitable {
-		names[i] = "'" + u.variable + "'"
-	}
-	rows, err := db.QueryContext(ctx, "SHOW SESSION VARIABLES WHERE Variable_name IN ("+strings.Join(names, ", ")+")")
+// variables returns the values of a connection's variables, of those that the server knows.
+func variables(ctx context.Context, db *sql.DB, names ...string) (map[string]string, error) {
+	rows, err := db.QueryContext(ctx, "SHOW SESSION VARIABLES WHERE Variable_name IN ('"+strings.Join(names, "', '")+"')")
 	if err != nil {
 		return nil, err
 	}

@@ -25,14 +25,14 @@ WHERE {is_sibling}`
 // transaction. Of 4,000 joins beside a renewal or an end on another node, 29 outlived
 // it that way, and none without preparing (P3, P7).
 func isGalera(ctx context.Context, db *sql.DB) (bool, error) {
-	on, err := variable(ctx, db, "wsrep_on")
-	if err != nil || on != "ON" {
-		return false, err
-	}
-	wait, err := variable(ctx, db, "wsrep_sync_wait")
+	is, err := variables(ctx, db, "wsrep_on", "wsrep_sync_wait")
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("mysql: read the variables of a cluster: %w", err)
 	}
+	if is["wsrep_on"] != "ON" {
+		return false, nil
+	}
+	wait := is["wsrep_sync_wait"]
 	if mask, err := strconv.Atoi(wait); err != nil || mask&1 == 0 {
 		return false, fmt.Errorf("mysql: the server is a node of a Galera cluster and wsrep_sync_wait is %s: add wsrep_sync_wait=1 to the DSN, so that nodes see each other's sessions", wait)
 	}
@@ -66,16 +66,4 @@ func isPreparing(ctx context.Context, db *sql.DB) (bool, error) {
 		return false, fmt.Errorf("mysql: count prepared statements: %w", err)
 	}
 	return after > before, nil
-}
-
-// variable returns the value of a variable of the connection, "" if there is none.
-func variable(ctx context.Context, db *sql.DB, name string) (value string, err error) {
-	err = db.QueryRowContext(ctx, "SHOW SESSION VARIABLES LIKE '"+name+"'").Scan(&name, &value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	if err != nil {
-		err = fmt.Errorf("mysql: read %s: %w", name, err)
-	}
-	return value, err
 }
