@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -72,26 +71,13 @@ func newNetwork(t testing.TB) *network {
 
 func defaultBridge(t testing.TB) *network {
 	t.Helper()
-	pool, err := dockertest.NewPool("")
-	if err == nil {
-		err = pool.Client.Ping()
-	}
+	pool, err := connectDocker()
 	if err != nil {
-		unavailable(t, fmt.Sprintf("no Docker here: %v", err))
+		unavailable(t, err.Error())
 	}
-	pool.MaxWait = startWait
 	n := &network{pool: pool, name: strings.ReplaceAll(databaseName(), "_", "-")}
 	t.Cleanup(pool.Client.HTTPClient.CloseIdleConnections)
 	return n
-}
-
-// unavailable skips the test, or fails it if databases are required.
-func unavailable(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("HOLDFAST_REQUIRE_DB") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // start starts a node, whose container is removed when the test ends. It does not

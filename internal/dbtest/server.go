@@ -83,26 +83,27 @@ func (s *server) url(t testing.TB) string {
 	if s.err == nil {
 		return s.found
 	}
-	how := fmt.Sprintf("%s:%s: %v; start Docker, or set %s to a connection string", s.run.Repository, s.run.Tag, s.err, s.env)
-	if os.Getenv("HOLDFAST_REQUIRE_DB") == "1" {
-		t.Fatal(how)
-	}
-	t.Skip(how)
+	unavailable(t, fmt.Sprintf("%s:%s: %v; start Docker, or set %s to a connection string", s.run.Repository, s.run.Tag, s.err, s.env))
 	return ""
+}
+
+// unavailable skips the test, or fails it if databases are required.
+func unavailable(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("HOLDFAST_REQUIRE_DB") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 func (s *server) startLocked() (string, error) {
 	if url := os.Getenv(s.env); url != "" {
 		return url, nil
 	}
-	pool, err := dockertest.NewPool("")
+	pool, err := connectDocker()
 	if err != nil {
 		return "", err
 	}
-	if err := pool.Client.Ping(); err != nil {
-		return "", fmt.Errorf("no Docker here: %w", err)
-	}
-	pool.MaxWait = startWait
 	resource, err := pool.RunWithOptions(&s.run, func(host *docker.HostConfig) {
 		host.AutoRemove = true
 		host.Tmpfs = map[string]string{s.tmpfs: "rw,exec,mode=1777"}
@@ -119,6 +120,19 @@ func (s *server) startLocked() (string, error) {
 		return "", fmt.Errorf("the server does not answer: %w", err)
 	}
 	return dsn, nil
+}
+
+// connectDocker returns a pool of containers, or why there can be none.
+func connectDocker() (*dockertest.Pool, error) {
+	pool, err := dockertest.NewPool("")
+	if err == nil {
+		err = pool.Client.Ping()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no Docker here: %w", err)
+	}
+	pool.MaxWait = startWait
+	return pool, nil
 }
 
 // ip is the address of the server for other containers, "" if it is in none.
