@@ -65,6 +65,7 @@ var serverKinds = map[string]serverKind{
 type database struct {
 	kind    string
 	version string // what the server says it is
+	server  string // how to connect to it
 	dsn     string
 	raw     *sql.DB // to look behind everybody's back
 	asked   float64 // statements that statements itself has run
@@ -74,15 +75,25 @@ type database struct {
 // openDatabase finds or starts a server and makes a database on it.
 func openDatabase(ctx context.Context, kind string) (*database, error) {
 	d := &database{kind: kind}
-	server, err := d.find(serverKinds[kind])
-	if err == nil {
-		err = d.create(ctx, server)
+	var err error
+	if d.server, err = d.find(serverKinds[kind]); err == nil {
+		err = d.create(ctx, "")
 	}
 	if err != nil {
 		d.close()
 		return nil, fmt.Errorf("%s: %w", kind, err)
 	}
 	return d, nil
+}
+
+// beside makes another database on the same server, which d's close drops.
+func (d *database) beside(ctx context.Context, name string) (*database, error) {
+	other := &database{kind: d.kind, server: d.server}
+	d.closers = append(d.closers, other.close)
+	if err := other.create(ctx, "_"+name); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.kind, err)
+	}
+	return other, nil
 }
 
 // find returns how to connect to the server, which it starts if need be.
@@ -138,13 +149,13 @@ func openSQL(kind, dsn string) (*sql.DB, error) {
 }
 
 // create makes the database, which close drops, and its tables.
-func (d *database) create(ctx context.Context, server string) error {
-	admin, err := openSQL(d.kind, server)
+func (d *database) create(ctx context.Context, suffix string) error {
+	admin, err := openSQL(d.kind, d.server)
 	if err != nil {
 		return err
 	}
 	d.closers = append(d.closers, func() { admin.Close() })
-	name := fmt.Sprintf("holdfast_bench_%d", os.Getpid())
+	name := fmt.Sprintf("holdfast_bench_%d%s", os.Getpid(), suffix)
 	if _, err := admin.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
 		return err
 	}
@@ -158,7 +169,7 @@ func (d *database) create(ctx context.Context, server string) error {
 	if err := admin.QueryRowContext(ctx, "SELECT version()").Scan(&d.version); err != nil {
 		return err
 	}
-	if d.dsn, err = withDatabase(d.kind, server, name); err != nil {
+	if d.dsn, err = withDatabase(d.kind, d.server, name); err != nil {
 		return err
 	}
 	d.raw = d.openSQL()
