@@ -59,7 +59,9 @@ func TestBadLogins(t *testing.T) {
 
 // P3: a logout during a slow request stays a logout, and the slow one is told.
 func TestP3SlowRequestRevivesNothing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	onEach(t, func(t *testing.T, site *site) {
+		t.Parallel()
 		c := site.client()
 		c.do("PUT", "/api/attributes/a", "1").wants(200)
 		slow := make(chan answer, 1)
@@ -87,7 +89,9 @@ func TestP3SlowRequestRevivesNothing(t *testing.T) {
 
 // P1 and its reverse: who hangs up is told nothing and loses nothing.
 func TestHangUpLosesNothing(t *testing.T) {
+	t.Parallel() // it mostly waits
 	onEach(t, func(t *testing.T, site *site) {
+		t.Parallel()
 		c := site.client()
 		c.do("PUT", "/api/attributes/a", "1").wants(200)
 		ctx, hangUp := context.WithCancel(t.Context())
