@@ -18,6 +18,7 @@ type available interface {
 // without waiting, and when it is back everything works again without a restart.
 func TestOutageFailsFast(t *testing.T) {
 	onEachServer(t, func(t *testing.T, db database) {
+		t.Parallel() // it mostly waits for statements to time out
 		wire := db.proxy()
 		backend := db.open()
 		p := start(t, backend, nil, newSite())

@@ -12,6 +12,7 @@ import (
 // on working.
 func TestServeCached(t *testing.T) {
 	onEachServer(t, func(t *testing.T, db database) {
+		t.Parallel() // it mostly waits for statements to time out
 		other := start(t, db.open(), nil, newSite())
 		cable := db.proxy()
 		// Each request asks, so that it is an outage from the first one on.

@@ -185,6 +185,7 @@ func (b browser) moved(t *testing.T, from, to *process) browser {
 
 func TestDatabaseAwayAndBack(t *testing.T) {
 	onEachServer(t, func(t *testing.T, db database) {
+		t.Parallel() // it mostly waits for statements to time out
 		cable := db.proxy()
 		p := start(t, db.open(), nil, newSite())
 		b := newBrowser(t)
