@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -258,11 +259,18 @@ func TestMoreEventsThanOneStatementReturns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		const values = "VALUES "
+		insert, _, _ := strings.Cut(db.insert(""), values)
 		var want []sessionstore.ID
+		var rows []string
 		for range n {
 			id := newID()
 			want = append(want, id)
-			if _, err := tx.Exec(db.insert(hex.EncodeToString(id[:]))); err != nil {
+			_, row, _ := strings.Cut(db.insert(hex.EncodeToString(id[:])), values)
+			rows = append(rows, row)
+		}
+		for some := range slices.Chunk(rows, 1000) { // one by one they would take longer than the test
+			if _, err := tx.Exec(insert + values + strings.Join(some, ", ")); err != nil {
 				t.Fatal(err)
 			}
 		}

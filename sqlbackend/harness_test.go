@@ -179,9 +179,10 @@ func load(t *testing.T, b groupBackend, key sessionstore.Key) error {
 func createMany(t *testing.T, b backend, principal string) (recs []*sessionstore.Record) {
 	t.Helper()
 	for range 24 {
-		rec := newRecord(newID(), "shop", principal)
-		create(t, b, rec, sessionstore.Condition{})
-		recs = append(recs, rec)
+		recs = append(recs, newRecord(newID(), "shop", principal))
+	}
+	if _, errs := b.(groupBackend).CreateTogether(t.Context(), recs); errors.Join(errs...) != nil {
+		t.Fatal(errors.Join(errs...))
 	}
 	return recs
 }
