@@ -56,8 +56,8 @@ type Config struct {
 	// them. The special value -1 leaves them alone. Defaults to 1 hour.
 	OrphanAge time.Duration
 
-	// Timeout bounds each statement that the ID manager itself runs. Defaults to
-	// 5 seconds.
+	// Timeout bounds each statement that the ID manager itself runs. At least 1ms.
+	// Defaults to 5 seconds.
 	Timeout time.Duration
 
 	// PollInterval is how often events are read, so about how long other nodes'
@@ -129,8 +129,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("idmanager: SweepBatch is %d, want 1 to 10000", c.SweepBatch)
 	case c.OrphanAge < 0 && c.OrphanAge != -1:
 		return fmt.Errorf("idmanager: OrphanAge is %v, want a positive duration, or -1 for never", c.OrphanAge)
-	case c.Timeout < 0:
-		return fmt.Errorf("idmanager: Timeout is %v, want a positive duration", c.Timeout)
+	case c.Timeout < time.Millisecond:
+		return fmt.Errorf("idmanager: Timeout is %v, want at least 1ms", c.Timeout)
 	case c.PollInterval < time.Millisecond:
 		return fmt.Errorf("idmanager: PollInterval is %v, want at least 1ms", c.PollInterval)
 	case c.FeedTimeout < 2*c.PollInterval:

@@ -35,12 +35,13 @@ func newManager(t *testing.T, b sessionstore.Backend, cfg idmanager.Config) *idm
 func TestConfig(t *testing.T) {
 	b := membackend.New()
 	for field, cfg := range map[string]idmanager.Config{
-		"Node":          {Node: "node.1"},
-		"SweepInterval": {SweepInterval: -2},
-		"SweepBatch":    {SweepBatch: -1},
-		"SweepTime":     {SweepTime: time.Microsecond},
-		"OrphanAge":     {OrphanAge: -2},
-		"Timeout":       {Timeout: -1},
+		"Node":           {Node: "node.1"},
+		"SweepInterval":  {SweepInterval: -2},
+		"SweepBatch":     {SweepBatch: -1},
+		"SweepTime":      {SweepTime: time.Microsecond},
+		"OrphanAge":      {OrphanAge: -2},
+		"Timeout":        {Timeout: -1},
+		"Timeout is 5ns": {Timeout: 5},
 
 		"HeartbeatInterval":    {HeartbeatInterval: -2},
 		"NodeTTL":              {NodeTTL: idmanager.DefaultHeartbeatInterval * 2},

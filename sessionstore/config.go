@@ -100,7 +100,7 @@ type Config struct {
 
 	// Timeout bounds each load and each commit, retries included; a request that
 	// was cancelled does not cut its commit short. A commit that conflicts at its very end
-	// may wait for one more load, and so take twice as long. Defaults to 5 seconds.
+	// may wait for one more load, and so take twice as long. At least 1ms. Defaults to 5 seconds.
 	Timeout time.Duration
 
 	// Freshness says when a cached copy may answer. Defaults to Causal.
@@ -201,8 +201,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("sessionstore: TouchInterval %v is more than half of IdleTimeout %v, so sessions in use would expire", c.TouchInterval, c.IdleTimeout)
 	case c.MaxStale < 0:
 		return fmt.Errorf("sessionstore: MaxStale is %v, want a positive duration", c.MaxStale)
-	case c.Timeout < 0:
-		return fmt.Errorf("sessionstore: Timeout is %v, want a positive duration", c.Timeout)
+	case c.Timeout < time.Millisecond:
+		return fmt.Errorf("sessionstore: Timeout is %v, want at least 1ms", c.Timeout)
 	case c.Freshness != Causal && c.Freshness != Strict:
 		return fmt.Errorf("sessionstore: Freshness is %d, want Causal or Strict", c.Freshness)
 	case c.Outage != FailClosed && c.Outage != ServeCached:

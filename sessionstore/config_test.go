@@ -24,6 +24,7 @@ func TestContradictoryConfigurations(t *testing.T) {
 		"TouchInterval 1m0s": {TouchInterval: time.Minute, IdleTimeout: 90 * time.Second},
 		"MaxStale":           {MaxStale: -1},
 		"Timeout":            {Timeout: -1},
+		"Timeout is 5ns":     {Timeout: 5},
 		"Freshness":          {Freshness: 7},
 		"CacheBytes":         {CacheBytes: -2},
 		"MaxDataBytes":       {MaxDataBytes: 1 << 24},

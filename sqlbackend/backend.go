@@ -45,9 +45,8 @@ type Config struct {
 	Schema string
 
 	// StatementTimeout bounds each statement, and each transaction as a whole,
-	// with its retries and its wait for a connection of the pool. It must not be
-	// negative nor longer than MaxStatementTimeout. Defaults to
-	// DefaultStatementTimeout.
+	// with its retries and its wait for a connection of the pool. It must be at least
+	// 1ms and at most MaxStatementTimeout. Defaults to DefaultStatementTimeout.
 	StatementTimeout time.Duration
 }
 
@@ -88,8 +87,8 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	if cfg.StatementTimeout < 0 || cfg.StatementTimeout > MaxStatementTimeout {
-		return nil, fmt.Errorf("sqlbackend: StatementTimeout is %v, want a positive duration, at most %v", cfg.StatementTimeout, MaxStatementTimeout)
+	if t := cfg.StatementTimeout; t != 0 && t < time.Millisecond || t > MaxStatementTimeout {
+		return nil, fmt.Errorf("sqlbackend: StatementTimeout is %v, want at least 1ms and at most %v", t, MaxStatementTimeout)
 	}
 	names, err := (&migrations.Config{TablePrefix: cfg.TablePrefix, Schema: cfg.Schema}).Names(dialect.Name)
 	if err != nil {

@@ -63,6 +63,7 @@ func TestNewRefusesAConfigThatIsWrong(t *testing.T) {
 		"TablePrefix":      {TablePrefix: "x`y"},
 		"Schema":           {Schema: "web"},
 		"StatementTimeout": {StatementTimeout: -1},
+		"at least 1ms":     {StatementTimeout: 5},
 		"at most 30s":      {StatementTimeout: time.Minute},
 	} {
 		if _, err := mysql.New(t.Context(), db, cfg); err == nil || !strings.Contains(err.Error(), field) {

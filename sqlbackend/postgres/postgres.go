@@ -40,8 +40,8 @@ type Config struct {
 	Schema string
 
 	// StatementTimeout bounds each statement, and each transaction as a whole,
-	// with its retries and its wait for a connection of the pool. It must not be
-	// negative nor longer than sqlbackend.MaxStatementTimeout. Defaults to
+	// with its retries and its wait for a connection of the pool. It must be at least
+	// 1ms and at most sqlbackend.MaxStatementTimeout. Defaults to
 	// sqlbackend.DefaultStatementTimeout.
 	StatementTimeout time.Duration
 

@@ -87,6 +87,7 @@ func TestNewRefusesAPrefixThatIsNoIdentifier(t *testing.T) {
 		"TablePrefix":      {TablePrefix: `x"y`},
 		"Schema":           {Schema: "a.b"},
 		"StatementTimeout": {StatementTimeout: -1},
+		"at least 1ms":     {StatementTimeout: 5},
 		"at most 30s":      {StatementTimeout: time.Minute},
 	} {
 		if _, err := postgres.New(t.Context(), pool, cfg); err == nil || !strings.Contains(err.Error(), field) {

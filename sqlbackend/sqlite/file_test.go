@@ -111,6 +111,7 @@ func TestOpenRefusesWhatIsWrong(t *testing.T) {
 	}{
 		"prefix":       {Memory, &Config{TablePrefix: `x"y`}, "TablePrefix"},
 		"timeout":      {Memory, &Config{StatementTimeout: -1}, "StatementTimeout"},
+		"no unit":      {Memory, &Config{StatementTimeout: 5}, "at least 1ms"},
 		"long":         {Memory, &Config{StatementTimeout: time.Minute}, "at most 30s"},
 		"readers":      {Memory, &Config{Readers: -1}, "Readers"},
 		"no path":      {"", nil, "path is empty"},

@@ -38,7 +38,7 @@ type Config struct {
 	TablePrefix string
 
 	// StatementTimeout bounds each statement and transaction, also while it waits
-	// for another process's write. It must not be negative nor longer than
+	// for another process's write. It must be at least 1ms and at most
 	// sqlbackend.MaxStatementTimeout. Defaults to sqlbackend.DefaultStatementTimeout.
 	StatementTimeout time.Duration
 
@@ -77,8 +77,8 @@ func Open(ctx context.Context, path string, cfg *Config) (*Backend, error) {
 	if cfg.Readers < 0 {
 		return nil, fmt.Errorf("sqlite: Readers is %d, want at least 1", cfg.Readers)
 	}
-	if cfg.StatementTimeout < 0 {
-		return nil, fmt.Errorf("sqlite: StatementTimeout is %v, want a positive duration", cfg.StatementTimeout)
+	if cfg.StatementTimeout != 0 && cfg.StatementTimeout < time.Millisecond {
+		return nil, fmt.Errorf("sqlite: StatementTimeout is %v, want at least 1ms", cfg.StatementTimeout)
 	}
 	b, err := open(ctx, path, *cfg)
 	if err != nil {
