@@ -32,13 +32,17 @@ const (
 
 func soakShop(w http.ResponseWriter, r *http.Request) {
 	s := sessionstore.FromContext(r.Context())
+	v := holdfastVisit{s}
+	if changes := r.URL.Path == pathLogin || r.URL.Path == pathSave; changes && v.user() == "" {
+		v.start(newContent()) // its session has expired: the next one is to be as large
+	}
 	switch r.URL.Path {
 	case pathLogin:
 		s.SetPrincipal(fmt.Sprintf("user-%d", rand.N(1000)))
 	case pathLogout:
 		s.Invalidate()
 	}
-	shop(w, r.URL.Path, holdfastVisit{s})
+	shop(w, r.URL.Path, v)
 }
 
 // soak compresses an hour: timeouts are short, so that sessions come and go.
