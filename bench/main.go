@@ -36,6 +36,7 @@ type bench struct {
 	parts     string        // the parts of the comparison, "" for all
 	profile   string        // file to write a CPU profile to
 
+	compared  bool // there were interleaved rounds
 	databases []*database
 	ballast   []byte
 }
@@ -87,6 +88,10 @@ func main() {
 		flags.Usage()
 		os.Exit(2)
 	}
+	if err := b.validate(); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(2)
+	}
 	b.records = cmp.Or(b.records, m.records)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -96,6 +101,23 @@ func main() {
 		fmt.Fprintf(os.Stderr, "\nbench %s: %v\n", name, err)
 		os.Exit(1)
 	}
+}
+
+// validate returns an error that names a flag of which nothing can come.
+func (b *bench) validate() error {
+	switch {
+	case b.rounds < 1:
+		return fmt.Errorf("-rounds %d: want at least 1", b.rounds)
+	case b.slice <= 0:
+		return fmt.Errorf("-slice %v: want a duration such as 400ms", b.slice)
+	case b.duration <= 0:
+		return fmt.Errorf("-for %v: want a duration such as 10m", b.duration)
+	case b.records < 0:
+		return fmt.Errorf("-records %d: want at least 1, or 0 for the mode's own number", b.records)
+	case b.only != "" && b.only != onPostgres && b.only != onMySQL:
+		return fmt.Errorf("-only %q: want %s or %s", b.only, onPostgres, onMySQL)
+	}
+	return nil
 }
 
 // open opens databases, which close closes.

@@ -144,7 +144,9 @@ func (b *bench) circumstances() string {
 	for _, d := range b.databases {
 		fmt.Fprintf(&s, " %s: %s.", d.kind, d.version)
 	}
-	fmt.Fprintf(&s, " %d interleaved rounds of %v for each figure; medians, and for ratios the median of the ratios within a round.", b.rounds, b.slice)
+	if b.compared {
+		fmt.Fprintf(&s, " %d interleaved rounds of %v for each figure; medians, and for ratios the median of the ratios within a round.", b.rounds, b.slice)
+	}
 	var modules []string
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {

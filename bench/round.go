@@ -136,6 +136,7 @@ func medianOf(values []float64) float64 {
 // that neither what else the machine does nor what a contest leaves behind hits always
 // the same one. A round before the first warms up.
 func (b *bench) compare(contests ...contest) (results, error) {
+	b.compared = true
 	rs := make(results, len(contests))
 	for i, c := range contests {
 		rs[i] = &result{name: c.name}

@@ -99,11 +99,8 @@ func (b *bench) hotUpdates(ctx context.Context, d *database) (*section, error) {
 	// The statistics arrive within a second or so.
 	var updates, hot float64
 	for deadline := time.Now().Add(20 * time.Second); updates < float64(saves)*0.99+float64(touches)*0.5 && time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
-		const of = "FROM pg_stat_user_tables WHERE relname = 'holdfast_sessions'"
-		if updates, err = d.number(ctx, "SELECT n_tup_upd "+of); err != nil {
-			return nil, err
-		}
-		if hot, err = d.number(ctx, "SELECT n_tup_hot_upd "+of); err != nil {
+		const both = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'holdfast_sessions'"
+		if err := d.raw.QueryRowContext(ctx, both).Scan(&updates, &hot); err != nil {
 			return nil, err
 		}
 	}
@@ -148,7 +145,7 @@ func (b *bench) writeAheadLog(ctx context.Context, d *database) (*section, error
 	}
 	s := &section{
 		title:   "Write-ahead log per save, PostgreSQL",
-		text:    "Sessions of 1 KB, 16 for each client; medians of rounds of a second, after a checkpoint and a second of warm-up.",
+		text:    fmt.Sprintf("Sessions of 1 KB, 16 for each client; medians of %d rounds of %v, after a checkpoint and a round that warms up.", b.rounds, b.slice),
 		columns: []string{"", "saves", "bytes per save by 64 clients", "by one client"},
 	}
 	for _, c := range all {
