@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
@@ -113,5 +114,23 @@ func (c contestant) overTCP(n int) (clients []client, stop func(), err error) {
 
 // against makes a contest of requesting path.
 func (c contestant) against(clients []client, path string) contest {
-	return contest{c.name, func(d time.Duration) (*sample, error) { return drive(clients, path, d) }}
+	return contest{c.name, func(d time.Duration) (*sample, error) {
+		s, err := drive(clients, path, d)
+		if err == nil {
+			err = wantSessions(clients)
+		}
+		return s, err
+	}}
+}
+
+// wantSessions returns an error if a client's last page was not that of its session: an
+// empty one is quicker.
+func wantSessions(clients []client) error {
+	user := newContent().User
+	for _, c := range clients {
+		if !strings.HasPrefix(string(c.body()), user+" ") {
+			return fmt.Errorf("a client has lost its session and reads %q", c.body())
+		}
+	}
+	return nil
 }
