@@ -40,7 +40,7 @@ WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AN
 
 // unhurried is a node that hardly ever polls, so that only requests cause statements.
 var unhurried = idmanager.Config{
-	PollInterval: 10 * time.Minute, FeedTimeout: 30 * time.Minute, EventRetention: 4 * time.Hour, SweepInterval: -1,
+	PollInterval: 10 * time.Minute, FeedTimeout: 30 * time.Minute, EventRetention: 4 * time.Hour, SweepInterval: -1, HeartbeatInterval: -1,
 }
 
 func (b *bench) countStatementsOn(ctx context.Context, d *database) (*section, error) {
