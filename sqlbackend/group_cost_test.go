@@ -39,7 +39,7 @@ func TestStatementsPerGroup(t *testing.T) {
 		}{
 			{&got.creations, func() error { _, errs := b.CreateTogether(t.Context(), recs); return errors.Join(errs...) }},
 			{&got.saves, func() error { return errors.Join(b.UpdateTogether(t.Context(), recs, conds)...) }},
-			// Only on PostgreSQL do questions travel together.
+			// On SQLite each question travels alone, and this is the one.
 			{&got.loads, func() error { _, err := b.LoadTogether(t.Context(), keys[0], 0, keys[1:]...); return err }},
 			{&got.touches, func() error { return b.Touch(t.Context(), touches) }},
 			{&got.deletions, func() error { _, errs := b.DeleteTogether(t.Context(), ids); return errors.Join(errs...) }},
