@@ -83,7 +83,7 @@ func (b *bench) manyRowsOn(ctx context.Context, d *database) (*section, error) {
 	s := &section{
 		title: fmt.Sprintf("%s sessions beside %s, %s", number(float64(b.records), 0), number(fewRows, 0), d.kind),
 		text: "Cold loads and saves of sessions chosen at random among all, by 8 clients, in process, nothing cached by the node. " +
-			"Sessions are small (about 100 bytes of attributes), so that the disk holds them. The two tables are in two databases of one server.",
+			"Sessions are small (some 40 bytes of attributes), so that the disk holds them. The two tables are in two databases of one server.",
 		columns: []string{"sessions", "loads/s", "p50", "p99", "saves/s (each after a load)", "p50", "p99", "table", "indexes"},
 	}
 	for _, c := range []*crowded{few, many} {
