@@ -128,6 +128,7 @@ func TestMySQLConfig(t *testing.T) {
 		"mysql://u:p@db/x?interpolateParams=0":   "u:p@tcp(db:3306)/x",
 		"mysql://u:p@db/x?timeout=3s&tls=custom": "",
 		"mysql://u:p@db.example.com/x?tls=true":  "u:p@tcp(db.example.com:3306)/x",
+		"mysql://u:p@db/x?charset=utf8mb4,utf8":  "u:p@tcp(db:3306)/x",
 	} {
 		u, err := url.Parse(text)
 		if err != nil {
@@ -140,11 +141,14 @@ func TestMySQLConfig(t *testing.T) {
 			}
 			continue
 		}
-		dsn, _, _ := strings.Cut(cfg.FormatDSN(), "?")
+		dsn, params, _ := strings.Cut(cfg.FormatDSN(), "?")
 		if dsn != want {
 			t.Errorf("%s: %s, want %s", text, dsn, want)
 		}
 		query := u.Query()
+		if query.Has("charset") && !strings.Contains(params, "charset="+query.Get("charset")) {
+			t.Errorf("%s: parameters %s", text, params)
+		}
 		if cfg.ClientFoundRows != query.Has("clientFoundRows") || cfg.InterpolateParams == query.Has("interpolateParams") ||
 			query.Has("loc") && cfg.Loc.String() != "Europe/Berlin" {
 			t.Errorf("%s: parameters of %s", text, cfg.FormatDSN())

@@ -51,7 +51,9 @@ func mysqlConfig(u *url.URL) (*mysql.Config, error) {
 		query.Set("timeout", connectTimeout.String())
 	}
 	// The driver reads parameters only as part of a DSN, and tls together with the address.
-	cfg, err := mysql.ParseDSN("tcp(" + net.JoinHostPort(host, port) + ")/?" + query.Encode())
+	// It takes charset as it stands, and wants the commas of a list.
+	params := strings.ReplaceAll(query.Encode(), "%2C", ",")
+	cfg, err := mysql.ParseDSN("tcp(" + net.JoinHostPort(host, port) + ")/?" + params)
 	if err != nil {
 		return nil, fmt.Errorf("parameters: %w", err)
 	}
