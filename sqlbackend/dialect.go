@@ -56,6 +56,7 @@ type Dialect struct {
 //	@hash @principal @node @idle @lifetime @data
 //	                       what is to be stored
 //	@version @proof        what must be stored: version and secret hash
+//	@patience              in Update, for how long its caller waits; microseconds
 //	@now                   what Clock answered
 //	@rows                  JSON: [{"id":"hex","app":"hex","ago":microseconds,"version":1,"proof":"hex"}, …]
 //	@ids @apps             JSON: ["hex", …]

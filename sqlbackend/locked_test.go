@@ -350,3 +350,29 @@ func TestNothingRevivesWhileItWaits(t *testing.T) {
 		}
 	})
 }
+
+// A save whose caller gave up while it waited for its row is not stored when the row is free
+// at last. MySQL goes on waiting for it.
+func TestWhatWasGivenUpIsNotStored(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t)
+		rec := newRecord(newID(), "shop", "")
+		create(t, b, rec, sessionstore.Condition{})
+		release := keepLocked(t, db, rec.Key.ID)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		err := b.Update(ctx, rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with the session locked: %v", err)
+		}
+		<-time.After(100 * time.Millisecond) // more than the way to the server
+		release()
+		keepLocked(t, db, rec.Key.ID)() // when those who waited have had their turn
+		if got := stored(t, b, rec); got.Version != 1 {
+			t.Errorf("what had been given up was stored, as version %d", got.Version)
+		}
+		if err := b.Update(t.Context(), rec, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash}); err != nil {
+			t.Errorf("after that: %v", err)
+		}
+	})
+}

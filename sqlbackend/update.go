@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 )
@@ -82,6 +83,8 @@ func (b *Backend) updateAlone(ctx context.Context, rec *sessionstore.Record, con
 				return err
 			}
 		}
+		deadline, _ := ctx.Deadline() // there is one
+		a["patience"] = time.Until(deadline).Microseconds()
 		// P3: no row, no write. The version always changes, so a row that matches is
 		// affected also where the database counts only rows that changed.
 		if n, err := q.exec(ctx, update, a); err != nil {

@@ -16,7 +16,8 @@ var snippets = map[string]string{
 	"now": `TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))`,
 	// The time at which a row is looked at, after a wait for its lock. There is no such
 	// clock in UTC, so it is made of what has passed since the statement began.
-	"by_now": `{now} + GREATEST(0, (UNIX_TIMESTAMP(SYSDATE(6)) - UNIX_TIMESTAMP(NOW(6))) * 1000000)`,
+	"by_now": `{now} + {passed}`,
+	"passed": `GREATEST(0, (UNIX_TIMESTAMP(SYSDATE(6)) - UNIX_TIMESTAMP(NOW(6))) * 1000000)`,
 
 	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
 	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
@@ -81,6 +82,7 @@ SELECT s.app, s.secret_hash, s.expires_at > {by_now}
 FROM {listed_ids} STRAIGHT_JOIN {listed_sessions} ON s.id = UNHEX(r.id)
 {for_update} {unless_locked}`,
 
+	// The server goes on waiting for the row when its client has hung up.
 	Update: `
 UPDATE {sessions} AS s
 SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {updated_expiry}, {updated_expiry}, s.expiry_slot),
@@ -89,7 +91,7 @@ SET s.expiry_slot = IF(s.expiry_slot <= {now} + @slack OR s.expiry_slot > {updat
 	s.version = s.version + 1, s.secret_hash = @hash, s.principal = @principal, s.node = @node,
 	s.idle = @idle, s.lifetime = @lifetime, s.data = @data
 WHERE s.id = @id AND s.app = @app
-	AND s.version = @version AND s.secret_hash = @proof AND s.expires_at > {by_now}`,
+	AND s.version = @version AND s.secret_hash = @proof AND s.expires_at > {by_now} AND {passed} < @patience`,
 
 	LockMany: `
 SELECT r.place
