@@ -179,11 +179,13 @@ WHERE s.principal = @principal AND (@app = '' OR s.app = @app) AND s.expires_at 
 ORDER BY s.accessed_at DESC, s.id, s.app`,
 
 	// Forced, because with a large backlog a scan of the table looks cheaper, and
-	// would lock it.
+	// would lock it. What the index tells is asked first: looking for the rows of other
+	// applications, which others sweep, and locking them takes sixty times as long.
 	SelectDue: `
 SELECT {columns}, {now}, CASE WHEN s.expires_at <= {now} AND NOT @omits THEN s.data END, s.expiry_slot
 FROM {sessions} AS s FORCE INDEX ({prefix}sessions_expiry_idx)
-WHERE s.expiry_slot BETWEEN @position AND {now} AND ({app_listed} OR s.expires_at <= {now} - @orphans)
+WHERE s.expiry_slot BETWEEN @position AND {now} AND ({app_listed} OR s.expiry_slot <= {now} - @orphans)
+	AND ({app_listed} OR s.expires_at <= {now} - @orphans)
 ORDER BY s.expiry_slot
 LIMIT @limit
 FOR UPDATE SKIP LOCKED`,
