@@ -103,6 +103,36 @@ func TestConnectionSettingsChangeNothing(t *testing.T) {
 	}
 }
 
+// Nothing depends on the character set that a database has for columns which name none.
+// MariaDB's lists did: in UTF-16 they named no session, so that logouts ended none.
+func TestEveryCharacterSetOfADatabase(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			ctx, dsn := t.Context(), database(t)
+			raw := dbtest.OpenMySQL(t, dsn)
+			for _, set := range charsets(t, dsn) {
+				if _, err := raw.Exec("ALTER DATABASE CHARACTER SET " + set); err != nil {
+					t.Fatal(err)
+				}
+				b := newBackend(t, dbtest.OpenMySQL(t, dsn), nil)
+				rec := newRecord("shop", set)
+				if _, err := b.Create(ctx, rec, sessionstore.Condition{MaxSessions: 1}); err != nil {
+					t.Errorf("%s: %v", set, err)
+				}
+				if err := b.Touch(ctx, []sessionstore.Touch{{Key: rec.Key}}); err != nil {
+					t.Errorf("%s: %v", set, err)
+				}
+				if got, err := b.Load(ctx, rec.Key, 0); err != nil || !got.AccessedAt.After(got.CreatedAt) {
+					t.Errorf("%s: touched, then loaded %+v: %v", set, got, err)
+				}
+				if removed, err := b.Delete(ctx, sessionstore.Selector{ID: rec.Key.ID}); err != nil || len(removed) != 1 {
+					t.Errorf("%s: removed %d sessions: %v", set, len(removed), err)
+				}
+			}
+		})
+	}
+}
+
 func TestNewRefusesUnsuitableConnections(t *testing.T) {
 	settings := []struct{ param, value, want, only string }{
 		{"autocommit", "0", "autocommit is OFF", ""},

@@ -19,10 +19,15 @@ var snippets = map[string]string{
 	"by_now": `{now} + {passed}`,
 	"passed": `GREATEST(0, (UNIX_TIMESTAMP(SYSDATE(6)) - UNIX_TIMESTAMP(NOW(6))) * 1000000)`,
 
-	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS (id CHAR(32) PATH '$')) AS r`,
-	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app',
-		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', proof CHAR(64) PATH '$.proof')) AS r`,
-	"listed_keys":     `JSON_TABLE(@rows, '$[*]' COLUMNS (id CHAR(32) PATH '$.id', app VARCHAR(510) PATH '$.app')) AS r`,
+	// MariaDB would give the columns of a list the database's character set, and UNHEX reads
+	// no UTF-16.
+	"hex_id":     `id CHAR(32) CHARACTER SET ascii`,
+	"hex_app":    `app VARCHAR(510) CHARACTER SET ascii`,
+	"hex_proof":  `proof CHAR(64) CHARACTER SET ascii`,
+	"listed_ids": `JSON_TABLE(@ids, '$[*]' COLUMNS ({hex_id} PATH '$')) AS r`,
+	"listed_rows": `JSON_TABLE(@rows, '$[*]' COLUMNS (place FOR ORDINALITY, {hex_id} PATH '$.id', {hex_app} PATH '$.app',
+		ago BIGINT PATH '$.ago', version BIGINT PATH '$.version', {hex_proof} PATH '$.proof')) AS r`,
+	"listed_keys":     `JSON_TABLE(@rows, '$[*]' COLUMNS ({hex_id} PATH '$.id', {hex_app} PATH '$.app')) AS r`,
 	"listed_sessions": `{sessions} AS s FORCE INDEX (PRIMARY)`,
 	"is_listed":       `s.id = UNHEX(r.id) AND s.app = UNHEX(r.app)`,
 	// The list is one of quoted hexadecimal digits; JSON_CONTAINS parses it for each row.
