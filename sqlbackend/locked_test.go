@@ -376,3 +376,30 @@ func TestWhatWasGivenUpIsNotStored(t *testing.T) {
 		}
 	})
 }
+
+// A login whose connection is lost before its COMMIT has not happened, and is tried again.
+func TestALoginOutlivesItsConnection(t *testing.T) {
+	onEachServer(t, func(t *testing.T, db database) {
+		b := db.open(t)
+		rec := newRecord(newID(), "shop", "")
+		create(t, b, rec, sessionstore.Condition{})
+		release := keepLocked(t, db, rec.Key.ID)
+		done := make(chan error, 1)
+		go func() {
+			renewed := *rec
+			renewed.SecretHash, renewed.Principal = newHash(), "ann"
+			done <- b.Update(t.Context(), &renewed, sessionstore.Condition{Version: 1, SecretHash: rec.SecretHash})
+		}()
+		for killWaiters(t, db) == 0 { // until it waits
+		}
+		for len(done) == 0 && len(findWaiters(t, db)) == 0 { // until it waits again
+		}
+		release()
+		if err := <-done; err != nil {
+			t.Errorf("a login whose connection was lost: %v", err)
+		}
+		if got := stored(t, b, rec); got.Principal != "ann" || got.Version != 2 {
+			t.Errorf("stored version %d of %q", got.Version, got.Principal)
+		}
+	})
+}

@@ -92,6 +92,7 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		Commit: "COMMIT AND NO CHAIN NO RELEASE", Rollback: "ROLLBACK AND NO CHAIN NO RELEASE",
 		Lock: lock, Unlock: unlock,
 		Refused: func(err error) bool { return classify(err) == sqlbackend.Refused },
+		Lost:    func(err error) bool { return classify(err) == sqlbackend.Unreachable },
 		Closing: isPacketTooLarge,
 	}, &sqlbackend.Dialect{
 		Name:         migrations.MySQL,

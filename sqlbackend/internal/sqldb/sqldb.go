@@ -35,6 +35,10 @@ type DB struct {
 	// leads to the wrong server. Nil where no server is.
 	Refused func(error) bool
 
+	// Lost reports that an error means that the connection is lost, as driver.ErrBadConn
+	// does. Nil where no other error means it.
+	Lost func(error) bool
+
 	// Closing reports that the server closes a connection after it has answered with an
 	// error. Nil where it keeps them all.
 	Closing func(error) bool
@@ -141,9 +145,10 @@ func (d *DB) transact(ctx context.Context, t *tx, do func(sqlbackend.Tx) error) 
 			return false, err
 		}
 	}
-	if err := do(t); errors.Is(err, driver.ErrBadConn) {
-		return true, &sqlbackend.LostError{Err: err}
-	} else if err != nil {
+	if err := do(t); err != nil {
+		if errors.Is(err, driver.ErrBadConn) || d.Lost != nil && d.Lost(err) {
+			err = &sqlbackend.LostError{Err: err}
+		}
 		return true, err
 	}
 	if _, err = conn.ExecContext(ctx, cmp.Or(d.Commit, "COMMIT")); err != nil {
