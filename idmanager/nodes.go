@@ -49,8 +49,13 @@ type others struct {
 	met     map[string]time.Time // by name, when it served last, or somebody asked about it
 }
 
-// goneFor is how long a name is remembered that is in the registry no more.
-const goneFor = time.Hour
+const (
+	// goneFor is how long a name is remembered that is in the registry no more.
+	goneFor = time.Hour
+	// maxMet bounds the names that are remembered because somebody asked: clients may make
+	// up as many as they like. What is not remembered counts as a node that serves.
+	maxMet = 1024
+)
 
 // serves reports whether a node serves. One that nobody knows may have begun a moment ago,
 // and counts as one that does until the next look.
@@ -58,7 +63,7 @@ func (o *others) serves(name string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	serves, known := o.serving[name]
-	if !serves {
+	if _, met := o.met[name]; !serves && (met || len(o.met) < maxMet) {
 		o.met[name] = time.Now()
 	}
 	return serves || !known
