@@ -29,10 +29,9 @@ const (
 	isStored                     // this application has a record of the session, or had one
 )
 
-func (s *state) is(bit uint32) bool   { return s.bits.Load()&bit != 0 }
-func (s *state) set(bit uint32)       { s.bits.Or(bit) }
-func (s *state) clear(bit uint32)     { s.bits.And(^bit) }
-func (s *state) swap(bit uint32) bool { return s.bits.Or(bit)&bit != 0 }
+func (s *state) is(bit uint32) bool { return s.bits.Load()&bit != 0 }
+func (s *state) set(bit uint32)     { s.bits.Or(bit) }
+func (s *state) clear(bit uint32)   { s.bits.And(^bit) }
 
 // closed is what done is if nobody had asked before the session ended.
 var closed = func() chan struct{} {
@@ -157,28 +156,32 @@ func (as *activities) leave(a *activity, at time.Duration) {
 // pend sees to it that the use of the session is written back, and returns the activity
 // by which that happens: if a is in use, another one only if that is in use too.
 func (as *activities) pend(a *activity) *activity {
-	if a.state.is(isPending) || a.state.swap(isPending) {
+	if a.state.is(isPending) {
 		return a
 	}
 	sh := &as.shard[a.id.shard()]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if a.state.is(isPending) {
+		return a
+	}
 	if other := sh.pending[a.id]; other != nil && other != a {
 		// The session was loaded anew while a was being written back, or before a request
-		// entered it. One of the two goes on for both.
-		inUse := other.inflight.Load() > 0 && !other.hasEnded()
-		if inUse || a.inflight.Load() == 0 {
+		// entered it. One of the two goes on for both. As in take, first not pending, then the
+		// look at inflight: a request that enters it at the same time is seen, or waits.
+		other.state.clear(isPending)
+		if other.inflight.Load() > 0 && !other.hasEnded() || a.inflight.Load() == 0 {
 			raise(&other.used, a.used.Load())
-			a.state.clear(isPending)
+			other.state.set(isPending)
 			return other
 		}
 		raise(&a.used, other.used.Load())
-		other.state.clear(isPending)
 	}
 	if sh.pending == nil {
 		sh.pending = make(map[ID]*activity)
 	}
 	sh.pending[a.id] = a
+	a.state.set(isPending)
 	return a
 }
 
