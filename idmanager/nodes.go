@@ -214,11 +214,12 @@ func (m *Manager) Drain() {
 	}
 }
 
-// Serves implements [sessionstore.NodeWatcher], by what the latest heartbeat has found. A
-// node that was killed counts as alive until its NodeTTL has passed. Without a registry, a
-// name or Run, nobody is known to serve.
+// Serves implements [sessionstore.NodeWatcher], by what the latest heartbeat has found, also
+// after Run has ended. A node that was killed counts as alive until its NodeTTL has passed, and
+// one of which no heartbeat could find out anything, as one that serves. Without a registry or
+// a name, nobody is known to serve.
 func (m *Manager) Serves(node string) bool {
-	return node != "" && m.registration != nil && m.cfg.Node != "" && m.running.Load() && m.registration.others.serves(node)
+	return node != "" && m.registration != nil && m.cfg.Node != "" && m.registration.others.serves(node)
 }
 
 // Draining reports whether Drain was called.

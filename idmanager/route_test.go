@@ -56,3 +56,32 @@ func TestRoutesOfNodesThatServe_P7(t *testing.T) {
 		})
 	}
 }
+
+// A node that answers its last requests after Shutdown leaves the routes of those that serve
+// alone: it does not draw clients to itself.
+func TestRoutesAfterShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := membackend.New()
+		var hosts []*host
+		for _, name := range []string{"n1", "n2"} {
+			h := &host{ids: newManager(t, memory, idmanager.Config{Node: name})}
+			var err error
+			if h.app, err = sessionstore.New(h.ids, "app", &sessionstore.Config{Logger: quiet}); err != nil {
+				t.Fatal(err)
+			}
+			go h.ids.Run(context.Background())
+			t.Cleanup(func() { h.ids.Shutdown(context.Background()) })
+			hosts = append(hosts, h)
+		}
+		time.Sleep(time.Minute)
+		v := &visitor{}
+		v.visit(t, hosts[0], paint("red"))
+		if err := hosts[1].ids.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v.visit(t, hosts[1], nil)
+		if v.token.Route() != "n1" {
+			t.Errorf("the route became %q", v.token.Route())
+		}
+	})
+}
