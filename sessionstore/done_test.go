@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-sessions/holdfast/idmanager"
 	"github.com/holdfast-sessions/holdfast/sessionstore"
 	"github.com/holdfast-sessions/holdfast/sessionstore/membackend"
 )
@@ -206,4 +207,55 @@ func TestDoneOfAPartThatIsNotStoredYet(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Nor does a sweep that has removed the part of before when a request begins it anew.
+func TestDoneOfAPartBegunAnewDuringItsSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, membackend.New(), "n1", nil)
+		b := &sweeping{Backend: n.memory}
+		n.backend.Backend = b
+		office := n.application(t, "office", &sessionstore.Config{IdleTimeout: 10 * time.Second})
+		c := &client{}
+		c.do(t, n.Manager, func(s *sessionstore.Session) { count.Set(s, 1) })
+		in := &client{token: c.token}
+		in.do(t, office, func(s *sessionstore.Session) { count.Set(s, 1) })
+		begun := make(chan *sessionstore.Session, 1)
+		b.removed = func() {
+			in.do(t, office, func(s *sessionstore.Session) { count.Set(s, 2) })
+			stream, err := office.Begin(t.Context(), in.claim())
+			if err != nil {
+				t.Error(err)
+			}
+			begun <- stream
+		}
+		n.run(t)
+		time.Sleep(2 * idmanager.DefaultSweepInterval)
+		stream := <-begun
+		defer office.Release(stream)
+		want(t, "stored", stream.IsNew(), false)
+		select {
+		case <-stream.Done():
+			t.Error("Done is closed, though the session lives")
+		default:
+		}
+		got, _ := get(t, in, office, count)
+		want(t, "count, after the idle timeout, in which the stream has used it", got, 2)
+	})
+}
+
+// A sweeping backend lets a test step in when the first records are removed, and the node
+// does not know yet.
+type sweeping struct {
+	sessionstore.Backend
+	removed func()
+}
+
+func (b *sweeping) DeleteExpired(ctx context.Context, sweep sessionstore.Sweep) ([]*sessionstore.Record, bool, error) {
+	removed, more, err := b.Backend.DeleteExpired(ctx, sweep)
+	if f := b.removed; f != nil && len(removed) > 0 {
+		b.removed = nil
+		f()
+	}
+	return removed, more, err
 }

@@ -150,10 +150,18 @@ func (m *Manager) stale(id ID, version Version) {
 // ended announces records that were removed from the database.
 func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 	heard := m.hearsEnds()
+	var inUse []ID
 	for _, rec := range removed {
-		users := m.activities.find(rec.Key.ID)
-		// Who has a sibling's session, of which nothing is stored here yet, keeps that.
-		m.forget(rec.Key.ID, cause != CauseExpired || users == nil || users.state.is(isStored))
+		id, over := rec.Key.ID, true
+		if users := m.activities.find(id); users != nil && cause == CauseExpired {
+			// Who has a sibling's session, of which nothing is stored here yet, keeps that. What
+			// is in use may have been begun anew since: the database is to say.
+			over = users.state.is(isStored)
+			if over && users.inflight.Load() > 0 {
+				over, inUse = false, append(inUse, id)
+			}
+		}
+		m.forget(id, over)
 		m.stats.destroyed.Add(1)
 		if !heard {
 			continue
@@ -164,5 +172,8 @@ func (m *Manager) ended(ctx context.Context, removed []*Record, cause Cause) {
 			continue
 		}
 		m.notifyDestroyed(context.WithoutCancel(ctx), sn, cause)
+	}
+	for _, id := range inUse {
+		_, _, _ = m.load(ctx, id) // whoever waits for Done is told if it has ended
 	}
 }
