@@ -16,6 +16,7 @@
 #   HOLDFAST_TEST_COMPOSE=1      docker-compose is tested too, some minutes
 #   HOLDFAST_TEST_FAULTS=1       all faults are injected, and not only the most frequent ones, some minutes
 #   HOLDFAST_TEST_CLUSTERS=1     Galera and a failover that loses commits are tested too
+#   HOLDFAST_TEST_CHAOS=10m      middleware's TestChaos takes as long, and not 3 s
 #   FUZZ_RUNS=100000             how often each fuzz target runs, some seconds; 0 for not at all
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit
