@@ -140,7 +140,7 @@ func openSQL(kind, dsn string) (*sql.DB, error) {
 		return nil, err
 	}
 	cfg.ParseTime = true
-	cfg.InterpolateParams = true // or the driver prepares each statement of those who do not ask for it
+	cfg.InterpolateParams = true    // or the driver prepares each statement of those who do not ask for it
 	cfg.Logger = &mysql.NopLogger{} // a server that is starting is no news
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
