@@ -61,7 +61,7 @@ func newDemoCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.listen, "listen", defaultListen, "`address` to listen on; port 0 takes any that is free")
-	flags.IntVar(&cfg.nodes, "nodes", defaultNodes, "how `many` nodes")
+	flags.IntVar(&cfg.nodes, "nodes", defaultNodes, "`number` of nodes")
 	flags.StringVar(&cfg.database, "database", "", "`URL` of another database, as for serve; its tables are made if they are missing")
 	return cmd
 }
