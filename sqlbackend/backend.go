@@ -141,9 +141,8 @@ func (b *Backend) Groups() Groups {
 
 func (b *Backend) schemaVersion(ctx context.Context) (int64, error) {
 	var version *int64
-	err := b.alone(ctx, func(ctx context.Context, q runner) error {
-		_, err := q.queryRow(ctx, b.sql.schemaVersion, nil, &version)
-		return err
+	err := b.read(ctx, &b.ran, b.sql.schemaVersion, nil, func() { version = nil }, func(scan Scan) error {
+		return scan(&version)
 	})
 	if err != nil && b.dialect.Classify(err) == NoTable || err == nil && version == nil {
 		return 0, nil
@@ -179,6 +178,20 @@ func (b *Backend) inGroupTx(ctx context.Context, mutexes []string, do func(conte
 		return &unwritten{err}
 	}
 	return err
+}
+
+// read runs a statement that changes nothing, which ran counts, and calls row for each row
+// that it answers. Reset is called before each attempt: one whose connection was lost is
+// repeated on another, since nothing has happened.
+func (b *Backend) read(ctx context.Context, ran *atomic.Int64, st *statement, a args, reset func(), row func(Scan) error) error {
+	return b.retry(ctx, func(ctx context.Context) error {
+		reset()
+		err := runner{q: b.db, ran: ran}.query(ctx, st, a, row)
+		if _, connecting := errors.AsType[*ConnectError](err); err != nil && !connecting && b.dialect.Classify(err) == Unreachable {
+			return &lostAnswer{err}
+		}
+		return err
+	})
 }
 
 // alone runs a unit of work that is one statement.

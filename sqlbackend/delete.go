@@ -91,14 +91,11 @@ func (b *Backend) findIDs(ctx context.Context, sel sessionstore.Selector) ([]ses
 	case sel.Only != nil:
 		ids = slices.Clone(sel.Only)
 	default:
-		err := b.alone(ctx, func(ctx context.Context, q runner) error {
-			ids = nil
-			return q.query(ctx, b.sql.findIDs, b.selectorArgs(sel), func(scan Scan) error {
-				var id storedID
-				err := scan(&id)
-				ids = append(ids, sessionstore.ID(id))
-				return err
-			})
+		err := b.read(ctx, &b.ran, b.sql.findIDs, b.selectorArgs(sel), func() { ids = nil }, func(scan Scan) error {
+			var id storedID
+			err := scan(&id)
+			ids = append(ids, sessionstore.ID(id))
+			return err
 		})
 		if err != nil {
 			return nil, err

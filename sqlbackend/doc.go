@@ -68,8 +68,8 @@
 //
 // Deadlocks, serialization failures and busy databases, after which a database has
 // undone everything, are retried with jitter. So is what the server refused because it
-// shuts down or only reads, what met somebody's lock, and once a transaction whose
-// connection was lost before its COMMIT: none of these has happened. After any other
-// error a write may or may not have happened. Errors carry a session's ID and
-// never its secret's hash or data (P8).
+// shuts down or only reads, what met somebody's lock, what only reads and lost its
+// connection, and once a transaction whose connection was lost before its COMMIT: none of
+// these has happened. After any other error a write may or may not have happened. Errors
+// carry a session's ID and never its secret's hash or data (P8).
 package sqlbackend

@@ -34,6 +34,12 @@ type LostError struct{ Err error }
 // Error implements error.
 func (e *LostError) Error() string { return "connection lost in mid-transaction: " + e.Err.Error() }
 
+// A lostAnswer is the error of a statement that changes nothing and whose connection was
+// lost. It is as good as refused: another connection may be tried.
+type lostAnswer struct{ error }
+
+func (e *lostAnswer) Unwrap() error { return e.error }
+
 func isLost(err error) bool {
 	_, ok := errors.AsType[*LostError](err)
 	return ok

@@ -84,23 +84,20 @@ type page struct {
 
 func (b *Backend) eventPage(ctx context.Context, position, seq int64) (p page, err error) {
 	a := args{"position": position, "seq": seq, "limit": int64(eventPageRows), "window": eventWindow.Microseconds()}
-	err = b.retry(ctx, func(ctx context.Context) error {
-		p = page{}
-		return runner{q: b.db, ran: &b.polled}.query(ctx, b.sql.events, a, func(scan Scan) error {
-			var (
-				position, seq, version *int64
-				id                     *storedID
-				app                    *string
-			)
-			if err := scan(&p.cursor, &p.last, &position, &seq, &id, &app, &version); err != nil || seq == nil {
-				return err
-			}
-			p.position = *position
-			p.events = append(p.events, sessionstore.Event{
-				Seq: *seq, Key: sessionstore.Key{ID: sessionstore.ID(*id), App: *app}, Version: sessionstore.Version(*version),
-			})
-			return nil
+	err = b.read(ctx, &b.polled, b.sql.events, a, func() { p = page{} }, func(scan Scan) error {
+		var (
+			position, seq, version *int64
+			id                     *storedID
+			app                    *string
+		)
+		if err := scan(&p.cursor, &p.last, &position, &seq, &id, &app, &version); err != nil || seq == nil {
+			return err
+		}
+		p.position = *position
+		p.events = append(p.events, sessionstore.Event{
+			Seq: *seq, Key: sessionstore.Key{ID: sessionstore.ID(*id), App: *app}, Version: sessionstore.Version(*version),
 		})
+		return nil
 	})
 	if err == nil && p.cursor == 0 {
 		err = fmt.Errorf("the database has no cursor")

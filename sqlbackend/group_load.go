@@ -39,22 +39,22 @@ func (b *Backend) loadMany(ctx context.Context, questions []*question) error {
 		rows[i] = listedRow{key: q.asked, version: q.known}
 	}
 	a := b.listRows(rows)
-	return b.alone(ctx, func(ctx context.Context, s runner) error {
+	reset := func() {
 		for _, q := range questions {
 			q.found = nil
 		}
-		return s.query(ctx, b.sql.loadMany, a, func(scan Scan) error {
-			var place int
-			r, err := scanRecord(scan, &place)
-			if err != nil {
-				return &unwritten{err} // one damaged row is not everyone's
-			}
-			if place < 1 || place > len(questions) {
-				return fmt.Errorf("answered place %d of %d", place, len(questions))
-			}
-			questions[place-1].take(r)
-			return nil
-		})
+	}
+	return b.read(ctx, &b.ran, b.sql.loadMany, a, reset, func(scan Scan) error {
+		var place int
+		r, err := scanRecord(scan, &place)
+		if err != nil {
+			return &unwritten{err} // one damaged row is not everyone's
+		}
+		if place < 1 || place > len(questions) {
+			return fmt.Errorf("answered place %d of %d", place, len(questions))
+		}
+		questions[place-1].take(r)
+		return nil
 	})
 }
 

@@ -43,14 +43,10 @@ func (b *Backend) load(ctx context.Context, key sessionstore.Key, known sessions
 }
 
 func (b *Backend) loadAlone(ctx context.Context, key sessionstore.Key, known sessionstore.Version) (found *sessionstore.Record, err error) {
-	err = b.alone(ctx, func(ctx context.Context, q runner) error {
-		found = nil
-		return q.query(ctx, b.sql.load, args{
-			"id": b.dialect.ID(key.ID), "app": b.dialect.Text(key.App), "version": int64(known),
-		}, func(scan Scan) (err error) {
-			found, err = scanRecord(scan)
-			return err
-		})
+	a := args{"id": b.dialect.ID(key.ID), "app": b.dialect.Text(key.App), "version": int64(known)}
+	err = b.read(ctx, &b.ran, b.sql.load, a, func() { found = nil }, func(scan Scan) (err error) {
+		found, err = scanRecord(scan)
+		return err
 	})
 	return found, err
 }
@@ -86,15 +82,12 @@ func (b *Backend) list(ctx context.Context, sel sessionstore.Selector) ([]sessio
 		}
 	}
 	var infos []sessionstore.Info
-	err := b.alone(ctx, func(ctx context.Context, q runner) error {
-		infos = nil
-		return q.query(ctx, st, b.selectorArgs(sel), func(scan Scan) error {
-			r, err := scanInfo(scan)
-			if err == nil && selects(sel, r) {
-				infos = append(infos, r.Info)
-			}
-			return err
-		})
+	err := b.read(ctx, &b.ran, st, b.selectorArgs(sel), func() { infos = nil }, func(scan Scan) error {
+		r, err := scanInfo(scan)
+		if err == nil && selects(sel, r) {
+			infos = append(infos, r.Info)
+		}
+		return err
 	})
 	return infos, err
 }

@@ -99,23 +99,20 @@ func (b *Backend) execPolled(ctx context.Context, st *statement, a args) (affect
 }
 
 func (b *Backend) queryNodes(ctx context.Context, st *statement, a args) (nodes []sessionstore.Node, err error) {
-	err = b.retry(ctx, func(ctx context.Context) error {
-		nodes = nil
-		return runner{q: b.db, ran: &b.polled}.query(ctx, st, a, func(scan Scan) error {
-			var (
-				n                       sessionstore.Node
-				instance                storedID
-				state                   string
-				pid                     int64
-				started, seen, ttl, now int64
-			)
-			err := scan(&n.Name, &instance, &n.Host, &pid, &state, &started, &seen, &ttl, &now)
-			n.Instance, n.PID, n.State = uuid.UUID(instance), int(pid), sessionstore.NodeState(state)
-			n.StartedAt, n.SeenAt, n.Now = fromMicros(started), fromMicros(seen), fromMicros(now)
-			n.TTL = time.Duration(ttl) * time.Microsecond
-			nodes = append(nodes, n)
-			return err
-		})
+	err = b.read(ctx, &b.polled, st, a, func() { nodes = nil }, func(scan Scan) error {
+		var (
+			n                       sessionstore.Node
+			instance                storedID
+			state                   string
+			pid                     int64
+			started, seen, ttl, now int64
+		)
+		err := scan(&n.Name, &instance, &n.Host, &pid, &state, &started, &seen, &ttl, &now)
+		n.Instance, n.PID, n.State = uuid.UUID(instance), int(pid), sessionstore.NodeState(state)
+		n.StartedAt, n.SeenAt, n.Now = fromMicros(started), fromMicros(seen), fromMicros(now)
+		n.TTL = time.Duration(ttl) * time.Microsecond
+		nodes = append(nodes, n)
+		return err
 	})
 	return nodes, err
 }

@@ -85,6 +85,9 @@ func (b *Backend) try(ctx context.Context, c call, do func(context.Context) erro
 	defer func() { b.breaker.report(c, v, err) }() // also if do panics
 	if err = do(ctx); err != nil {
 		class = b.dialect.Classify(err)
+		if _, ok := errors.AsType[*lostAnswer](err); ok {
+			class = Refused
+		}
 	}
 	switch {
 	case ctx.Err() != nil && err != nil:

@@ -465,6 +465,52 @@ func TestLostConnectionsArePassedOver(t *testing.T) {
 	}
 }
 
+// What only reads is asked again of another connection, also if it is lost while its answer
+// is awaited.
+func TestALoadOutlivesItsConnection(t *testing.T) {
+	for name, database := range servers {
+		t.Run(name, func(t *testing.T) {
+			ctx, dsn := t.Context(), database(t)
+			b := newBackend(t, dbtest.OpenMySQL(t, dsn), nil)
+			rec := newRecord("shop", "Bob")
+			if _, err := b.Create(ctx, rec, sessionstore.Condition{}); err != nil {
+				t.Fatal(err)
+			}
+			raw := dbtest.OpenMySQL(t, dsn)
+			conn, err := raw.Conn(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.ExecContext(ctx, "LOCK TABLES holdfast_sessions WRITE"); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() {
+				_, err := b.Load(ctx, rec.Key, 0)
+				done <- err
+			}()
+			var waits int64
+			for waits == 0 {
+				err := raw.QueryRowContext(ctx, `SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist
+					WHERE db = DATABASE() AND state = 'Waiting for table metadata lock'`).Scan(&waits)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := raw.ExecContext(ctx, fmt.Sprintf("KILL %d", waits)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.ExecContext(ctx, "UNLOCK TABLES"); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("a load whose connection was lost: %v", err)
+			}
+		})
+	}
+}
+
 // loseConnections fills the pool with n connections and has the server end them.
 func loseConnections(t *testing.T, db *sql.DB, dsn string, n int) {
 	t.Helper()
