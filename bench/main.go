@@ -54,7 +54,7 @@ var modes = map[string]mode{
 	"sweep":   {"a million expired sessions swept beside live traffic (about 4 minutes)", 1_000_000, (*bench).sweeps},
 	"rows":    {"cost of loads and saves beside ten thousand and ten million sessions (about 15 minutes, 10 GB of disk)", 10_000_000, (*bench).manyRows},
 	"memory":  {"memory of cached sessions, and the cache's bound under a scan (half a minute, no database)", 1_000_000, (*bench).memory},
-	"soak":    {"three nodes, mixed traffic, ten minutes", 200_000, (*bench).soak},
+	"soak":    {"three nodes, mixed traffic, ten minutes (and two to begin with)", 200_000, (*bench).soak},
 }
 
 func main() {

@@ -65,8 +65,10 @@ func (b *bench) soak(ctx context.Context) error {
 		}
 		nodes[i], managers[i] = contestant{fmt.Sprintf("node %d", i+1), n.handler}, n.manager
 	}
-	step("soak for %v", b.duration)
 	w := &soaking{nodes: nodes, jars: make([]atomic.Pointer[jar], b.records), busy: new(jar)}
+	step("%d sessions begin", b.records)
+	w.begin()
+	step("soak for %v", b.duration)
 	ctx, cancel := context.WithTimeout(ctx, b.duration)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -83,7 +85,8 @@ func (b *bench) soak(ctx context.Context) error {
 	s := &section{
 		title: fmt.Sprintf("%v of mixed traffic on %d nodes, PostgreSQL", b.duration, soakNodes),
 		text: fmt.Sprintf("%d clients visit %s browsers at random, each request on a random node: 80 %% read, 15 %% save, 3 %% log in, 2 %% log out. "+
-			"The idle timeout is %v, so most sessions expire and are swept; the first quarter is warm-up. The nodes share a process. "+
+			"Each browser has begun a session before the time begins. The idle timeout is %v, so most sessions expire and are swept; "+
+			"the first quarter is warm-up. The nodes share a process. "+
 			"%s requests, %s of them answered with an error%s.",
 			soakClients, number(float64(b.records), 0), idle, number(float64(w.requests.Load()), 0), number(float64(failed), 0), kinds),
 		columns: []string{"", "after warm-up", "in the end", "growth"},
@@ -140,19 +143,44 @@ func (f *failures) summary() (n int, kinds string) {
 	return n, kinds
 }
 
-func (w *soaking) visit(ctx context.Context) {
+// begin gives each browser a session. What the browsers hold is on the same heap.
+func (w *soaking) begin() {
+	var wg sync.WaitGroup
+	var begun atomic.Int64
+	for range soakClients {
+		wg.Go(func() {
+			clients := w.clients()
+			for i := begun.Add(1) - 1; i < int64(len(w.jars)); i = begun.Add(1) - 1 {
+				c := clients[rand.N(len(clients))]
+				c.jar = jar{}
+				c.carry()
+				if err := c.do(pathStart); err != nil {
+					w.failed.add(err)
+				}
+				left := c.jar.clone()
+				w.jars[i].Store(&left)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// clients returns one for each node.
+func (w *soaking) clients() []*inProcess {
 	clients := make([]*inProcess, len(w.nodes))
 	for i, n := range w.nodes {
 		clients[i] = newInProcess(n.handler)
 	}
+	return clients
+}
+
+func (w *soaking) visit(ctx context.Context) {
+	clients := w.clients()
 	for ctx.Err() == nil {
 		i := rand.N(len(w.jars))
 		j := w.jars[i].Swap(w.busy)
 		if j == w.busy { // another client's turn
 			continue
-		}
-		if j == nil {
-			j = new(jar)
 		}
 		c := clients[rand.N(len(clients))]
 		c.jar = *j
