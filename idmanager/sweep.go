@@ -22,6 +22,11 @@ const (
 	// could do several times as many, at the expense of others, and a million in half a
 	// minute will do.
 	sweepRate = 32_000
+
+	// sweepLeast is how many records a batch looks at, however long that takes. A
+	// database that is busy with others answers late whatever it is asked for: batches
+	// would shrink to one record, and what expires would pile up.
+	sweepLeast = 16
 )
 
 // runSweep removes expired sessions at every interval.
@@ -84,12 +89,13 @@ type pace struct {
 // done judges a full batch by the time it took. One that was much too quick or too
 // slow may have been an exception, so the next is at most twice or half as large.
 func (p *pace) done(took time.Duration) {
+	least := min(sweepLeast, 2*p.size)
 	took = max(took, 1)
 	if p.shortest == 0 || took < p.shortest {
 		p.shortest = took
 	}
 	size := float64(p.size) * float64(max(p.aim, sweepShare*p.shortest)) / float64(took)
-	p.size = int(min(max(size, float64(p.size)/2), float64(2*p.size), float64(p.most)))
+	p.size = int(min(max(size, float64(p.size)/2, float64(least)), float64(2*p.size), float64(p.most)))
 	p.size = max(p.size, 1)
 }
 

@@ -19,13 +19,12 @@ import (
 type backlog struct {
 	sessionstore.Backend
 
+	mu       sync.Mutex    // guards what follows
 	overhead time.Duration // of each batch
-
-	mu      sync.Mutex // guards what follows
-	perRow  time.Duration
-	refuse  error
-	batches []sweepBatch
-	omitted bool // the last one was asked to omit data
+	perRow   time.Duration
+	refuse   error
+	batches  []sweepBatch
+	omitted  bool // the last one was asked to omit data
 }
 
 type sweepBatch struct {
@@ -35,10 +34,10 @@ type sweepBatch struct {
 
 func (b *backlog) DeleteExpired(_ context.Context, sweep sessionstore.Sweep) ([]*sessionstore.Record, bool, error) {
 	b.mu.Lock()
-	perRow, refuse := b.perRow, b.refuse
+	overhead, perRow, refuse := b.overhead, b.perRow, b.refuse
 	b.mu.Unlock()
 	begun := time.Now()
-	time.Sleep(b.overhead + time.Duration(sweep.Limit)*perRow)
+	time.Sleep(overhead + time.Duration(sweep.Limit)*perRow)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.omitted = sweep.OmitData
@@ -51,6 +50,13 @@ func (b *backlog) become(perRow time.Duration, refuse error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.perRow, b.refuse = perRow, refuse
+}
+
+// answerAfter changes what a statement takes beside its rows.
+func (b *backlog) answerAfter(overhead time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.overhead = overhead
 }
 
 func (b *backlog) seen() []sweepBatch {
@@ -148,6 +154,24 @@ func TestSweepBatchesTakeAboutSweepTime(t *testing.T) {
 		b.become(50*time.Microsecond, nil)
 		quick := b.sweepFor(10 * time.Second)
 		expectAbout("with 50 µs per row", quick[len(quick)-20:])
+	})
+}
+
+// A database that is busy with others answers late, whatever it is asked for. Batches do not
+// shrink to nothing for that, or what expires would pile up.
+func TestSweepBesideABusyDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startSweep(t, 20*time.Microsecond, idmanager.Config{})
+		b.sweepFor(10 * time.Second)
+		b.answerAfter(20 * time.Millisecond)
+		busy := b.sweepFor(10 * time.Second)
+		rows := 0
+		for _, batch := range busy {
+			rows += batch.size
+		}
+		if rows < 10*600 {
+			t.Errorf("in 10 s, the sweep looked at %d rows", rows)
+		}
 	})
 }
 
