@@ -42,9 +42,10 @@ type Config struct {
 	// times as long as the shortest so far. How many records it looks at follows from that
 	// and from how quick the database was so far. After each the sweep rests a tenth as
 	// long as it took: the busier the database, the longer; and it looks at no more than
-	// 32,000 records per second, but at 16 or more in each transaction, or a database that
-	// is always busy would be left with what has expired. A shorter time harms others less
-	// and sweeps less per second. Defaults to 1 millisecond.
+	// 32,000 records per second, but at 16 or more in each transaction (fewer at first, after
+	// a failure, or if SweepBatch is smaller), or a database that is always busy would be left
+	// with what has expired. A shorter time harms others less and sweeps less per second.
+	// Defaults to 1 millisecond.
 	SweepTime time.Duration
 
 	// SweepBatch is the most records that one sweeping transaction looks at, however
