@@ -127,6 +127,7 @@ func TestMySQLConfig(t *testing.T) {
 		"mysql://u:p@db/x?clientFoundRows=true":  "u:p@tcp(db:3306)/x",
 		"mysql://u:p@db/x?interpolateParams=0":   "u:p@tcp(db:3306)/x",
 		"mysql://u:p@db/x?timeout=3s&tls=custom": "",
+		"mysql://u:p@db/x?strict=true":           "",
 		"mysql://u:p@db.example.com/x?tls=true":  "u:p@tcp(db.example.com:3306)/x",
 		"mysql://u:p@db/x?charset=utf8mb4,utf8":  "u:p@tcp(db:3306)/x",
 	} {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -44,6 +45,9 @@ func mysqlConnector(u *url.URL) (driver.Connector, error) {
 func mysqlConfig(u *url.URL) (*mysql.Config, error) {
 	host, port := cmp.Or(u.Hostname(), "127.0.0.1"), cmp.Or(u.Port(), "3306")
 	query := u.Query()
+	if query.Has("strict") { // the driver panics
+		return nil, errors.New("parameters: strict: the driver has no such parameter any more; sql_mode is the server's word for it")
+	}
 	if !query.Has("interpolateParams") {
 		query.Set("interpolateParams", "true") // Galera demands it, and it saves large statements a round trip
 	}
