@@ -14,7 +14,7 @@
 CREATE TABLE {sessions} (
     id          uuid               NOT NULL,
     app         text   COLLATE "C" NOT NULL,
-    secret_hash bytea              NOT NULL CHECK (octet_length(secret_hash) = 32), -- SHA-256 of the secret in the client's cookie
+    secret_hash bytea              NOT NULL, -- SHA-256 of the secret in the client's cookie
     principal   text   COLLATE "C" NOT NULL, -- '' while anonymous
     created_at  bigint             NOT NULL,
     idle        bigint             NOT NULL,
