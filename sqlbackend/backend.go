@@ -106,11 +106,12 @@ func New(ctx context.Context, db DB, dialect *Dialect, cfg *Config) (*Backend, e
 		lockKey: names.Sessions,
 		waiting: make(chan struct{}, maxWaiting),
 	}
-	b.saves = grouper[*save]{rows: batchRows, timeout: b.timeout, run: b.saveGroup}
-	b.loads = grouper[*question]{rows: loadRows, timeout: b.timeout, run: b.loadGroup}
-	b.creates = grouper[*creation]{rows: batchRows, timeout: b.timeout, run: b.createGroup}
+	sideBySide := dialect.SideBySide
+	b.saves = grouper[*save]{rows: batchRows, sideBySide: sideBySide, timeout: b.timeout, run: b.saveGroup}
+	b.loads = grouper[*question]{rows: loadRows, sideBySide: sideBySide, timeout: b.timeout, run: b.loadGroup}
+	b.creates = grouper[*creation]{rows: batchRows, sideBySide: sideBySide, timeout: b.timeout, run: b.createGroup}
 	// What a deletion has removed must be announced (P11).
-	b.deletes = grouper[*deletion]{rows: deleteBatch, timeout: b.timeout, run: b.deleteGroup, stay: true}
+	b.deletes = grouper[*deletion]{rows: deleteBatch, sideBySide: sideBySide, timeout: b.timeout, run: b.deleteGroup, stay: true}
 	version, err := b.schemaVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the version of the database's schema: %w", err)

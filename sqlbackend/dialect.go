@@ -32,6 +32,9 @@ type Dialect struct {
 	// marks, and none elsewhere in the text.
 	Literals bool
 
+	// SideBySide says that transactions that write run side by side.
+	SideBySide bool
+
 	// WriteAffects is how many rows WriteMany reports for each row that it changed.
 	WriteAffects int64
 

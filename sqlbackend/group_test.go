@@ -192,6 +192,57 @@ func TestASlowFlightIsOvertaken(t *testing.T) {
 	})
 }
 
+// Whoever would make a crowd complete does not wait, if only one flight is under way and
+// is no larger, and flights may run side by side at all.
+func TestACrowdDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAirport(3 * crowd)
+		var results []<-chan error
+		calls := func(n int) {
+			for range n {
+				results = append(results, a.call(t.Context(), fmt.Sprint(len(results)), 1))
+			}
+		}
+		expectSizes := func(want ...int) {
+			t.Helper()
+			var got []int
+			for _, g := range a.groups {
+				got = append(got, len(g))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("groups have sizes %v, want %v", got, want)
+			}
+		}
+		calls(1 + 2*crowd)
+		expectSizes(1)
+		a.land()
+		expectSizes(1, 2*crowd)
+
+		a.sideBySide = true
+		calls(2*crowd - 1)
+		expectSizes(1, 2*crowd)
+		calls(1)
+		expectSizes(1, 2*crowd, 2*crowd)
+		calls(3 * crowd) // no third
+		expectSizes(1, 2*crowd, 2*crowd)
+		a.land() // either
+		a.land()
+		expectSizes(1, 2*crowd, 2*crowd, 3*crowd)
+		a.land()
+
+		calls(crowd)
+		expectSizes(1, 2*crowd, 2*crowd, 3*crowd, 1)
+		calls(1)
+		expectSizes(1, 2*crowd, 2*crowd, 3*crowd, 1, crowd)
+		a.land()
+		a.land()
+		for _, r := range results {
+			expectError(t, "a call", r, nil)
+		}
+		a.expectIdle(t)
+	})
+}
+
 func TestGroupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAirport(3)

@@ -100,6 +100,7 @@ func newBackend(ctx context.Context, db *sql.DB, cfg *Config, statements sqlback
 		Statements:   statements,
 		Consecutive:  true,
 		Literals:     true,
+		SideBySide:   true,
 		WriteAffects: 2, // ON DUPLICATE KEY UPDATE counts twice
 		Classify:     classify,
 		ID:           func(id sessionstore.ID) any { return id[:] },

@@ -102,6 +102,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, cfg *Config) (*Backend, error)
 		Snippets:   snippets,
 		Statements: statements,
 		Arrays:     true,
+		SideBySide: true,
 		Classify:   classify,
 		ID:         func(id sessionstore.ID) any { return id.String() },
 		Text:       func(s string) any { return s },
