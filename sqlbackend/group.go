@@ -64,7 +64,8 @@ type groupable interface {
 // others are its companions; when it is over, the leader hands on to the first of
 // those that have come meanwhile:
 //
-//	          nobody in flight                            flight is over
+//	          nobody in flight,
+//	          or a crowd is complete                      flight is over
 //	call ───────────────────────────────────► leads ───────────────────────► done
 //	 │                                          ▲                             ▲
 //	 │ somebody in flight                       │ is handed the lead, or      │
