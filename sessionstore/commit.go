@@ -192,18 +192,36 @@ func (m *Manager) save(ctx context.Context, s *Session) (err error) {
 
 // saveOnce is save under the session's commitMu. It returns what is to be
 // announced after it.
-func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(context.Context), err error) {
+func (m *Manager) saveOnce(ctx context.Context, s *Session) ([]func(context.Context), error) {
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
+	w, resets, err := s.beginWrite()
+	if w == nil {
+		return nil, err
+	}
+	returned := false
+	defer func() {
+		if !returned { // the backend has panicked
+			s.keep(w, resets)
+		}
+	}()
+	outdated, err := m.perform(ctx, s, w)
+	returned = true
+	return s.settle(w, resets, outdated, err)
+}
+
+// beginWrite takes what is pending for a write. It returns none if there is nothing to be
+// stored, or what a function of the handler's has made cannot be. Resets tells whether
+// the request invalidates its session meanwhile.
+func (s *Session) beginWrite() (w *write, resets uint32, err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	p := s.pending
 	if s.detached || p.err != nil {
-		s.mu.Unlock()
-		return nil, p.err
+		return nil, 0, p.err
 	}
-	writing := p
-	s.writing, s.pending, s.unsure = &writing, pending{}, nil
-	w := &write{
+	s.writing, s.pending, s.unsure = &p, pending{}, nil
+	w = &write{
 		pending: p, hash: s.hash, token: s.token,
 		joins: s.joins, sealed: s.sealed, superseded: s.superseded, tried: s.tried,
 	}
@@ -212,44 +230,43 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 			w.seen = s.base.info.Version
 		}
 	}
-	resets := s.resets
-	s.mu.Unlock()
-	returned := false
-	defer func() {
-		if !returned { // the backend has panicked
-			s.keep(w, resets)
-		}
-	}()
+	return w, s.resets, nil
+}
 
+// perform does in the database what w says. If there is no such session, outdated is what
+// the client had, nil if it has ended.
+func (m *Manager) perform(ctx context.Context, s *Session, w *write) (outdated *ending, err error) {
 	// Nobody's hang-up undoes what a handler has decided.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeout)
 	defer cancel()
-	err = m.end(ctx, s, w)
-	if err == nil {
+	if err = m.end(ctx, s, w); err == nil {
 		err = m.store(ctx, w)
 	}
-	if err != nil && w.base != nil && (p.principal != nil || p.renew) {
+	if err != nil && w.base != nil && (w.pending.principal != nil || w.pending.renew) {
 		m.cache.drop(w.base.info.ID) // as after a failed logout
 	}
-	var outdated *ending
 	if errors.Is(err, ErrNotFound) && (w.joins || w.base != nil) {
 		outdated = m.outdatedBy(ctx, w)
 	}
-	returned = true
+	return outdated, err
+}
 
+// settle makes the outcome of a write that has returned, err and what w says, the
+// session's, and returns what is to be announced and the error for the handler.
+func (s *Session) settle(w *write, resets uint32, outdated *ending, err error) ([]func(context.Context), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writing = nil
 	s.edits++
 	if s.resets != resets {
 		s.endLocked(w)
-		return m.announcements(w), err
+		return s.m.announcements(w), err
 	}
 	if w.tooLate && err == nil {
 		err = ErrTooLate
 	}
 	if errors.Is(err, ErrTooLate) {
-		m.stats.tooLate.Add(1)
+		s.m.stats.tooLate.Add(1)
 	}
 	switch {
 	case w.tooLate && w.after != nil: // the rest was stored
@@ -267,7 +284,7 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 				s.token = w.token // another attempt is to create the same session
 			}
 		}
-		if s.pending = w.pending.before(s.pending); w.unsure && !p.isIdempotent() {
+		if s.pending = w.pending.before(s.pending); w.unsure && !w.pending.isIdempotent() {
 			s.unsure = fmt.Errorf("changes are not stored twice after: %w", err)
 		}
 		return nil, err
@@ -276,7 +293,7 @@ func (m *Manager) saveOnce(ctx context.Context, s *Session) (announce []func(con
 	default:
 		s.installLocked(w)
 	}
-	return m.announcements(w), err
+	return s.m.announcements(w), err
 }
 
 // keep puts back what a write that did not return was to store, and may have stored.

@@ -296,86 +296,101 @@ var errPanicked = errors.New("sessionstore: save panicked")
 // it came after the one before it. It replays all on a newer version as long as
 // other nodes come first (P2).
 func (m *Manager) saveGroup(ctx context.Context, id ID, group []*write) {
-	base := group[0].base
+	g := &mergedSave{m: m, id: id, group: group, base: group[0].base}
 	for _, w := range group {
 		w.err = errPanicked // unless this returns
-		if w.base.follows(base) {
-			base = w.base
+		if w.base.follows(g.base) {
+			g.base = w.base
 		}
 	}
-	if sn := m.cache.get(id); sn != nil && sn.follows(base) {
-		base = sn
-	}
-	unsure := false
-	fail := func(err error) {
-		for _, w := range group {
-			if w.after == nil && (w.before != nil || w.err == errPanicked) { // was part of the statement, if any
-				w.err, w.unsure = err, unsure
-			}
-		}
+	if sn := m.cache.get(id); sn != nil && sn.follows(g.base) {
+		g.base = sn
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			unsure = true
-			fail(errPanicked)
+			g.unsure = true
+			g.fail(errPanicked)
 			panic(p)
 		}
 	}()
-	asked := false // the database, since the group was to be saved
-	load := func() (ok bool) {
-		sn, _, err := m.load(ctx, id)
-		if err != nil {
-			fail(err) // P3: gone is gone
-			return false
-		}
-		base, asked = sn, true
-		return true
-	}
-	if base.expired(m.now()) && !load() { // perhaps another record stands in its place
+	if g.base.expired(m.now()) && !g.load(ctx) { // perhaps another record stands in its place
 		return
 	}
 	for conflicts := 0; ; {
-		rec, attrs, cond := m.prepare(base, group)
-		if rec == nil {
-			// Nothing is to be stored, or can be. If this node's copy is outdated, that may
-			// be wrong.
-			if !asked {
-				if !load() {
-					return
-				}
-				continue
-			}
+		rec, attrs, cond := m.prepare(g.base, group)
+		if rec == nil && g.asked { // nothing is to be stored, or can be
 			for _, w := range group {
 				w.after = w.before // this is the outcome
 			}
 			return
 		}
-		epoch, anchor := m.cache.epoch(id), m.now()
-		err := m.backend.Update(ctx, rec, cond)
-		switch {
-		case err == nil:
-			m.stats.saved.Add(1)
-			after := m.written(rec, attrs, cond.Version+1, anchor, base.databaseTime(anchor), base)
-			after.unreadable = base.unreadable
-			m.cache.put(after, epoch)
-			m.saved(ctx, group, after)
-			return
-		case errors.Is(err, ErrLimit):
-			fail(err)
-			return
-		case !errors.Is(err, ErrConflict):
-			m.cache.doubt(id) // it is unknown what is stored now
-			unsure = true
-			fail(err)
+		if rec != nil {
+			err := g.store(ctx, rec, attrs, cond)
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, ErrConflict) {
+				g.fail(err)
+				return
+			}
+			m.stats.conflicts.Add(1)
+			if conflicts++; conflicts > 1 && pause(ctx, jitter(conflicts)) != nil {
+				g.fail(fmt.Errorf("save session %s: %d times in a row: %w: %w", id, conflicts, ErrConflict, ctx.Err()))
+				return
+			}
+		}
+		if !g.load(ctx) { // this node's copy is outdated, or may be
 			return
 		}
-		m.stats.conflicts.Add(1)
-		if conflicts++; conflicts > 1 && pause(ctx, jitter(conflicts)) != nil {
-			fail(fmt.Errorf("save session %s: %d times in a row: %w: %w", id, conflicts, ErrConflict, ctx.Err()))
-			return
-		}
-		if !load() {
-			return
+	}
+}
+
+// A mergedSave stores a group of writes as one.
+type mergedSave struct {
+	m      *Manager
+	id     ID
+	group  []*write
+	base   *snapshot // what they change
+	asked  bool      // the database is the source of base
+	unsure bool      // whether they were stored is unknown
+}
+
+// load makes the stored session the base. It fails the writes if there is none: gone is
+// gone (P3).
+func (g *mergedSave) load(ctx context.Context) (ok bool) {
+	sn, _, err := g.m.load(ctx, g.id)
+	if err != nil {
+		g.fail(err)
+		return false
+	}
+	g.base, g.asked = sn, true
+	return true
+}
+
+// store stores rec, which prepare has made of the writes and of base, and tells them.
+func (g *mergedSave) store(ctx context.Context, rec *Record, attrs attributes, cond Condition) error {
+	m := g.m
+	epoch, anchor := m.cache.epoch(g.id), m.now()
+	err := m.backend.Update(ctx, rec, cond)
+	switch {
+	case err == nil:
+		m.stats.saved.Add(1)
+		after := m.written(rec, attrs, cond.Version+1, anchor, g.base.databaseTime(anchor), g.base)
+		after.unreadable = g.base.unreadable
+		m.cache.put(after, epoch)
+		m.saved(ctx, g.group, after)
+	case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrLimit):
+		m.cache.doubt(g.id) // it is unknown what is stored now
+		g.unsure = true
+	}
+	return err
+}
+
+// fail gives err to the writes that have no outcome of their own.
+func (g *mergedSave) fail(err error) {
+	for _, w := range g.group {
+		if w.after == nil && (w.before != nil || w.err == errPanicked) { // was part of the statement, if any
+			w.err, w.unsure = err, g.unsure
 		}
 	}
 }
