@@ -28,6 +28,7 @@ type bench struct {
 	slice     time.Duration // of one contestant in one round
 	sweepTime time.Duration
 	visit     time.Duration
+	pace      time.Duration
 	out       string        // directory of the results
 	note      string        // what the reader of the results should know
 	records   int           // how many sessions, where a mode is about many
@@ -64,6 +65,7 @@ func main() {
 	flags.DurationVar(&b.slice, "slice", 400*time.Millisecond, "how long each contestant runs in a round")
 	flags.DurationVar(&b.sweepTime, "sweeptime", 0, "how long a sweeping transaction is to take (default that of idmanager.Config)")
 	flags.DurationVar(&b.visit, "visit", 10*time.Minute, "how long the sessions that are swept were used, on average: if very long, they end in no order")
+	flags.DurationVar(&b.pace, "pace", 20*time.Millisecond, "how often each of the clients saves beside the sweep")
 	flags.StringVar(&b.out, "out", "results", "directory to write the results to")
 	flags.StringVar(&b.note, "note", "", "a remark to put into the results")
 	flags.IntVar(&b.records, "records", 0, "how many sessions, saves or expired sessions, where a mode is about many")
@@ -112,6 +114,8 @@ func (b *bench) validate() error {
 		return fmt.Errorf("-slice %v: want a duration such as 400ms", b.slice)
 	case b.duration <= 0:
 		return fmt.Errorf("-for %v: want a duration such as 10m", b.duration)
+	case b.pace <= 0:
+		return fmt.Errorf("-pace %v: want a duration such as 20ms", b.pace)
 	case b.records < 0:
 		return fmt.Errorf("-records %d: want at least 1, or 0 for the mode's own number", b.records)
 	case b.only != "" && b.only != onPostgres && b.only != onMySQL:

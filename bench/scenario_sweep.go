@@ -12,9 +12,7 @@ import (
 )
 
 const (
-	// sweepClients save at a steady pace beside the sweep.
-	sweepClients = 16
-	sweepPace    = 20 * time.Millisecond // of each client
+	sweepClients = 16 // save at a steady pace beside the sweep
 
 	// sweepPeriod is in which the expired sessions began.
 	sweepPeriod = 24 * time.Hour
@@ -36,9 +34,9 @@ func (b *bench) sweeps(ctx context.Context) error {
 	return b.report(b.named("sweep"), "Sweeping", sections)
 }
 
-// paced lets clients save at a steady pace, and measures how long that takes.
+// paced lets clients save, each about once in a pace, and measures how long that takes.
 // Failures are counted: some may be the sweep's doing.
-func paced(clients []client, until func() bool) (latency histogram, failed int) {
+func paced(clients []client, pace time.Duration, until func() bool) (latency histogram, failed int) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards latency and failed
 	for _, c := range clients {
@@ -46,7 +44,7 @@ func paced(clients []client, until func() bool) (latency histogram, failed int) 
 			var h histogram
 			bad := 0
 			for !until() {
-				time.Sleep(sweepPace/2 + rand.N(sweepPace))
+				time.Sleep(pace/2 + rand.N(pace))
 				start := time.Now()
 				if c.do(pathSave) != nil {
 					bad++
@@ -104,7 +102,7 @@ func (b *bench) sweepOn(ctx context.Context, d *database) (*section, error) {
 	// The better one counts: afterwards PostgreSQL may be vacuuming what was swept.
 	quiet := func() (histogram, int) {
 		end := time.Now().Add(15 * time.Second)
-		return paced(clients, func() bool { return time.Now().After(end) })
+		return paced(clients, b.pace, func() bool { return time.Now().After(end) })
 	}
 	step("saves without a sweep")
 	before, failedBefore := quiet()
@@ -126,7 +124,7 @@ func (b *bench) sweepOn(ctx context.Context, d *database) (*section, error) {
 		swept <- waitSwept(ctx, sweeper, b.records)
 		took = time.Since(begin)
 	}()
-	during, failedDuring := paced(clients, func() bool {
+	during, failedDuring := paced(clients, b.pace, func() bool {
 		select {
 		case <-done:
 			return true
@@ -152,7 +150,7 @@ func (b *bench) sweepOn(ctx context.Context, d *database) (*section, error) {
 	return &section{
 		title: fmt.Sprintf("%s expired sessions swept beside live traffic, %s", number(float64(b.records), 0), d.kind),
 		text: fmt.Sprintf("The expired sessions began within %v and were used for %v on average. %d clients save, each about every %v. Swept in %.1f s: %s sessions per second, by one node with no listeners, SweepTime %v. Longest statement meanwhile: %s.",
-			sweepPeriod, b.visit, sweepClients, sweepPace, took.Seconds(), number(perSecond, 0), cmp.Or(b.sweepTime, idmanager.DefaultSweepTime), duration(longest)),
+			sweepPeriod, b.visit, sweepClients, b.pace, took.Seconds(), number(perSecond, 0), cmp.Or(b.sweepTime, idmanager.DefaultSweepTime), duration(longest)),
 		columns: []string{"", "saves", "p50", "p99", "longest", "failed"},
 		rows: [][]string{
 			row("without the sweep, before", before, failedBefore),
