@@ -37,14 +37,16 @@ type Connector struct {
 }
 
 type server struct {
-	addr string
+	addr    string
+	timeout time.Duration
 	driver.Connector
 }
 
 var _ driver.Connector = (*Connector)(nil)
 
 // NewConnector returns a Connector for the servers of cfgs, one at least, which it
-// copies. A Timeout of zero becomes 2 s: all servers together must be tried within the
+// copies. Timeout bounds not only the dial but all that it takes until a server is known
+// to accept writes. Zero or less becomes 2 s: all servers together must be tried within the
 // Backend's StatementTimeout.
 func NewConnector(cfgs ...*mysql.Config) (*Connector, error) {
 	if len(cfgs) == 0 {
@@ -53,12 +55,14 @@ func NewConnector(cfgs ...*mysql.Config) (*Connector, error) {
 	c := new(Connector)
 	for _, cfg := range cfgs {
 		cfg = cfg.Clone()
-		cfg.Timeout = cmp.Or(cfg.Timeout, connectTimeout)
+		if cfg.Timeout <= 0 {
+			cfg.Timeout = connectTimeout
+		}
 		connector, err := mysql.NewConnector(cfg)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", cfg.Addr, err)
 		}
-		c.servers = append(c.servers, server{cfg.Addr, connector})
+		c.servers = append(c.servers, server{cfg.Addr, cfg.Timeout, connector})
 	}
 	return c, nil
 }
@@ -86,8 +90,11 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// connect returns a connection that can write.
+// connect returns a connection that can write. The driver's own timeout ends with the
+// dial, which a server that is frozen still answers: its kernel does.
 func (s server) connect(ctx context.Context) (driver.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	conn, err := s.Connect(ctx)
 	if err != nil {
 		return nil, err
