@@ -69,8 +69,8 @@ type database struct {
 // openDatabase opens what --database names, and makes its tables first if it is
 // asked to migrate. Its errors name what is wrong and hold no password.
 func openDatabase(ctx context.Context, address string, migrate bool) (*database, error) {
-	if path, ok := strings.CutPrefix(address, "sqlite:"); ok {
-		return openSQLite(ctx, strings.TrimPrefix(path, "//"))
+	if path, ok := sqlitePath(address); ok {
+		return openSQLite(ctx, path)
 	}
 	s, err := connect(ctx, address)
 	if err != nil {
@@ -222,6 +222,12 @@ func redact(err error, u *url.URL) error {
 		}
 	}
 	return redactedError{err, text}
+}
+
+// sqlitePath returns the path in address, and whether address is SQLite's.
+func sqlitePath(address string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(address, "sqlite:")
+	return strings.TrimPrefix(path, "//"), ok
 }
 
 func openSQLite(ctx context.Context, path string) (*database, error) {

@@ -458,6 +458,7 @@ func TestDemoBadFlags(t *testing.T) {
 		{free("--nodes", "many"), 2, "--nodes"},
 		{free("--database", "oracle://x"), 2, `"oracle"`},
 		{free("--database", "sqlite::memory:"), 2, "--database"},
+		{free("--database", "sqlite://:memory:"), 2, "--database"},
 		{free("--database", "sqlite:/no/such/directory/x.db"), 1, "/no/such/directory"},
 		{free("--database", "postgres://u:s3cret@127.0.0.1:1/x"), 1, "cannot connect"},
 		{[]string{"serve", "--child", "--node", "n", "--database", "sqlite:x"}, 1, "--child"},
