@@ -28,8 +28,8 @@ const (
 	// that do nothing else, and the server on the same two cores, 52,000 saves/s one
 	// flight at a time, two as soon as anybody waits 43,000, four 35,000. But whoever
 	// does something between two calls leaves the database idle meanwhile: with this
-	// crowd, saves over HTTP became 1.02 to 1.13 times as many on PostgreSQL, 1.15 to
-	// 1.24 times on MySQL; with 8, 16 and 48 the gain was smaller.
+	// crowd there are more saves over HTTP, on PostgreSQL and on MySQL, and with smaller
+	// and larger ones the gain is smaller; docs/design.md has the figures.
 	crowd = 24
 
 	// patience is how long a flight may take until another sets out beside it anyway: one
