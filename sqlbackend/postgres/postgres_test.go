@@ -38,7 +38,20 @@ func TestBackendWhateverTheDefaultIsolation(t *testing.T) {
 	}
 }
 
-func runSuite(t *testing.T, configure func(*pgxpool.Config)) {
+// Rows have no place that is theirs alone in a table of several partitions: each counts
+// its own.
+func TestBackendOnPartitions(t *testing.T) {
+	runSuite(t, func(*pgxpool.Config) {},
+		"CREATE TABLE partitioned (LIKE holdfast_sessions INCLUDING ALL) PARTITION BY HASH (id)",
+		"CREATE TABLE holdfast_even PARTITION OF partitioned FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+		"CREATE TABLE holdfast_odd PARTITION OF partitioned FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+		"DROP TABLE holdfast_sessions",
+		"ALTER TABLE partitioned RENAME TO holdfast_sessions",
+	)
+}
+
+// runSuite runs the suite on databases in which statements have run.
+func runSuite(t *testing.T, configure func(*pgxpool.Config), statements ...string) {
 	type store struct {
 		url string
 		db  *sql.DB
@@ -48,8 +61,14 @@ func runSuite(t *testing.T, configure func(*pgxpool.Config)) {
 		New: func(t *testing.T) sessionstore.Backend {
 			url := dbtest.MigratedPostgres(t)
 			pool := dbtest.Pool(t, url, configure)
+			db := dbtest.DB(t, pool)
+			for _, statement := range statements {
+				if _, err := db.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
 			b := newBackend(t, pool, nil)
-			stores[b] = store{url, dbtest.DB(t, pool)}
+			stores[b] = store{url, db}
 			return b
 		},
 		Second: func(t *testing.T, b sessionstore.Backend) sessionstore.Backend {

@@ -191,10 +191,12 @@ WHERE s.principal = @principal::text AND s.principal <> '' AND (@app::text = '' 
 ORDER BY s.accessed_at DESC, s.id, s.app`,
 
 	// A locked row stays in its place until the end. Arrays let it be found there, without
-	// an index, and hide the number of rows from the planner.
+	// an index, and hide the number of rows from the planner. Partitions count their places
+	// alike, so the table is part of one; IS TRUE keeps that from becoming a join, which costs
+	// a fifth more.
 	SweepDue: `
 {with_clock}, due AS MATERIALIZED (
-	SELECT s.ctid AS place, s.expires_at <= {clock} AS expired, s.expiry_slot AS slot
+	SELECT s.tableoid AS partition, s.ctid AS place, s.expires_at <= {clock} AS expired, s.expiry_slot AS slot
 	FROM {sessions} AS s
 	WHERE s.expiry_slot BETWEEN @position::bigint AND {clock} AND (s.app IN {listed_apps} OR s.expires_at <= {clock} - @orphans::bigint)
 	ORDER BY s.expiry_slot
@@ -203,10 +205,12 @@ ORDER BY s.accessed_at DESC, s.id, s.app`,
 ), removed AS (
 	DELETE FROM {sessions} AS s
 	WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM due AS d WHERE d.expired))
+		AND ((s.tableoid, s.ctid) IN (SELECT d.partition, d.place FROM due AS d WHERE d.expired)) IS TRUE
 	RETURNING {columns}, CASE WHEN NOT @omits::boolean THEN s.data END AS data
 ), moved AS (
 	UPDATE {sessions} AS s SET expiry_slot = s.expires_at
 	WHERE s.ctid = ANY (ARRAY(SELECT d.place FROM due AS d WHERE NOT d.expired))
+		AND ((s.tableoid, s.ctid) IN (SELECT d.partition, d.place FROM due AS d WHERE NOT d.expired)) IS TRUE
 	RETURNING {columns}
 )
 SELECT {columns}, {clock}, s.data, (SELECT max(d.slot) FROM due AS d) FROM removed AS s
