@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,8 @@ func PgBouncer(t testing.TB, url string, settings ...string) string {
 	host, port := cfg.Host, cfg.Port
 	if ip := postgresServer.ip(); ip != "" { // as containers reach it
 		host, port = ip, 5432
+	} else if host == "localhost" || net.ParseIP(host).IsLoopback() { // which is itself, to a container
+		host = "host.docker.internal"
 	}
 	n := defaultBridge(t)
 	const image = "holdfast-test-pgbouncer"
@@ -129,6 +132,7 @@ ignore_startup_parameters = extra_float_digits
 `, cfg.Database, host, port, cfg.User, cfg.Password, strings.Join(settings, "\n"))
 	node := n.start(t, "pgbouncer", "6432/tcp", "", dockertest.RunOptions{
 		Repository: image, Tag: "latest", User: "postgres", Env: []string{"INI=" + ini}, ExposedPorts: []string{"6432/tcp"},
+		ExtraHosts: []string{"host.docker.internal:host-gateway"},
 		Entrypoint: []string{"bash", "-c", `printf %s "$INI" >/tmp/pgbouncer.ini && exec pgbouncer /tmp/pgbouncer.ini`},
 	})
 	through := fmt.Sprintf("postgres://%s:%s@%s/%s?sslmode=disable", cfg.User, cfg.Password, node.Address, cfg.Database)
