@@ -233,6 +233,57 @@ func TestShutdownWritesBack_P14(t *testing.T) {
 	})
 }
 
+// A holding backend keeps touches until told otherwise.
+type holding struct {
+	sessionstore.Backend
+	came, release chan struct{}
+}
+
+func (h *holding) Touch(ctx context.Context, touches []sessionstore.Touch) error {
+	close(h.came)
+	<-h.release
+	return h.Backend.Touch(ctx, touches)
+}
+
+// Shutdown waits no longer than its context for somebody else who is writing back: a
+// request may do that while nobody calls Run.
+func TestShutdownBesideAnotherFlush_P14(t *testing.T) {
+	b := &holding{Backend: membackend.New(), came: make(chan struct{}), release: make(chan struct{})}
+	m := newManager(t, b, idmanager.Config{SweepInterval: -1})
+	app, err := sessionstore.New(m, "app", &sessionstore.Config{Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := app.Begin(t.Context(), sessionstore.Claim{Token: use(t, app, sessionstore.Token{}), Version: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app.Release(s)
+	shutdown := func(ctx context.Context) <-chan error {
+		result := make(chan error, 1)
+		go func() { result <- m.Shutdown(ctx) }()
+		return result
+	}
+	first := shutdown(t.Context())
+	<-b.came
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	second, late := shutdown(ctx), time.NewTimer(10*time.Second)
+	defer late.Stop()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "access times of application app") {
+			t.Errorf("shutdown beside another one: %v; want what could not be written", err)
+		}
+	case <-late.C:
+		t.Error("shutdown waits for longer than its context")
+	}
+	close(b.release)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSweepAnnouncesOnce_P11(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := membackend.New()

@@ -185,6 +185,17 @@ func (as *activities) pend(a *activity) *activity {
 	return a
 }
 
+// size returns how many are pending.
+func (as *activities) size() (n int) {
+	for i := range as.shard {
+		sh := &as.shard[i]
+		sh.mu.Lock()
+		n += len(sh.pending)
+		sh.mu.Unlock()
+	}
+	return n
+}
+
 // overdue reports whether a shard was not emptied for longer than d.
 func (as *activities) overdue(shard int, now, d time.Duration) bool {
 	sh := &as.shard[shard]

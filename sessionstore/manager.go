@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -25,7 +24,7 @@ type Manager struct {
 	epoch      time.Time // what m.now counts from; only its monotonic part matters
 	cache      *cache
 	activities activities
-	flushMu    sync.Mutex // one flushTouches at a time
+	flushing   chan struct{} // has room for one: whoever writes back access times
 	loads      loads
 	saves      saves
 	evictions  evictions
@@ -49,7 +48,7 @@ func New(ids IDManager, app string, cfg *Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{ids: ids, backend: ids.Backend(), app: app, cfg: c, epoch: time.Now()}
+	m := &Manager{ids: ids, backend: ids.Backend(), app: app, cfg: c, epoch: time.Now(), flushing: make(chan struct{}, 1)}
 	if m.cache, err = newCache(c.CacheBytes); err != nil {
 		return nil, fmt.Errorf("sessionstore: cache of %d bytes: %w", c.CacheBytes, err)
 	}

@@ -15,25 +15,45 @@ const touchBatch = 256
 // call, in batches. What could not be written stays pending; the error says how
 // many that are.
 func (m *Manager) flushTouches(ctx context.Context) error {
-	m.flushMu.Lock()
-	defer m.flushMu.Unlock()
+	if !m.mayFlush() {
+		select {
+		case m.flushing <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("write back up to %d access times of application %s, while others are written back: %w",
+				m.activities.size(), m.app, ctx.Err())
+		}
+	}
+	defer m.flushed()
 	return m.flushShards(ctx, 0, shards)
 }
+
+// mayFlush reports whether nobody flushes. Then the caller does, and must call flushed
+// afterwards.
+func (m *Manager) mayFlush() bool {
+	select {
+	case m.flushing <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (m *Manager) flushed() { <-m.flushing }
 
 // flushOverdue does so for one shard, where nobody calls Flush: what is pending would
 // become more and more.
 func (m *Manager) flushOverdue(ctx context.Context, shard int) {
-	if !m.activities.overdue(shard, m.now(), 2*m.cfg.TouchInterval) || !m.flushMu.TryLock() {
+	if !m.activities.overdue(shard, m.now(), 2*m.cfg.TouchInterval) || !m.mayFlush() {
 		return
 	}
-	defer m.flushMu.Unlock()
+	defer m.flushed()
 	if err := m.flushShards(ctx, shard, shard+1); err != nil {
 		m.cfg.Logger.Warn("session access times not written back", slog.String("app", m.app), slog.Any("error", err))
 	}
 }
 
 // flushShards does so for the shards from first on, up to end, which it does not
-// include. It is called with flushMu locked.
+// include. One call at a time, see mayFlush.
 func (m *Manager) flushShards(ctx context.Context, first, end int) error {
 	var (
 		batch  []*activity
