@@ -141,7 +141,7 @@ func (g *grouper[T]) do(ctx context.Context, call T) error {
 		g.lead(ctx, call, g.current)
 		return nil
 	}
-	if g.crowdedLocked() {
+	if g.crowdedLocked(call) {
 		g.overtakeLocked(ctx, call)
 		return nil
 	}
@@ -161,8 +161,17 @@ func (g *grouper[T]) do(ctx context.Context, call T) error {
 
 // crowdedLocked reports whether one call more makes a crowd that is worth a flight beside
 // the only one under way.
-func (g *grouper[T]) crowdedLocked() bool {
-	return g.sideBySide && g.overtaken == 0 && len(g.waiting)+1 >= max(crowd, g.current.size)
+func (g *grouper[T]) crowdedLocked(call T) bool {
+	switch {
+	case !g.sideBySide || g.overtaken > 0 || len(g.waiting)+1 < max(crowd, g.current.size):
+		return false
+	case g.current.size == 0:
+		return false // its leader has not woken up yet, and will take them along
+	}
+	// Who has waited longest must come along. While crowds follow one another, no flight
+	// hands on the lead, and somebody who only fits a flight of his own would wait for ever.
+	first := g.waiting[0].call
+	return first.key() != call.key() && first.size()+call.size() <= groupBytes
 }
 
 // overtakeLocked lets call lead a flight beside the current one. It unlocks mu.

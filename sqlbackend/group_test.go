@@ -243,6 +243,59 @@ func TestACrowdDoesNotWait(t *testing.T) {
 	})
 }
 
+// A leader that has not woken up yet does not lose its companions to a caller that comes
+// back at once.
+func TestNoCrowdOvertakesALeaderElect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAirport(3 * crowd)
+		go func() {
+			a.do(t.Context(), &testCall{app: "first"})
+			a.do(t.Context(), &testCall{app: "again"})
+		}()
+		synctest.Wait()
+		for i := range crowd {
+			a.call(t.Context(), fmt.Sprint(i), 1)
+		}
+		a.sideBySide = true
+		a.land()
+		if n := len(a.groups[1]); len(a.groups) != 2 || n < crowd {
+			t.Errorf("after the first of %d groups, the second has %d calls, want all that waited", len(a.groups), n)
+		}
+		for len(a.ended) < len(a.groups) {
+			a.land()
+		}
+		a.expectIdle(t)
+	})
+}
+
+// While a crowd follows on the other, one that is too large for company has its turn too.
+func TestCrowdsDoNotKeepOutALargeCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAirport(3 * crowd)
+		a.sideBySide = true
+		var results []<-chan error
+		calls := func(n int) {
+			for range n {
+				results = append(results, a.call(t.Context(), fmt.Sprint(len(results)), 1))
+			}
+		}
+		calls(1)
+		large := a.call(t.Context(), "large", groupBytes)
+		for range 5 {
+			calls(crowd)
+			a.land()
+		}
+		expectError(t, "the large call", large, nil)
+		for len(a.ended) < len(a.groups) {
+			a.land()
+		}
+		for _, r := range results {
+			expectError(t, "a call", r, nil)
+		}
+		a.expectIdle(t)
+	})
+}
+
 func TestGroupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAirport(3)
