@@ -111,7 +111,7 @@ var loadSubtests = []subtest{
 		c.advance(idle / 2)
 		c.touch(sessionstore.Touch{Key: last.Key})
 		c.advance(idle / 2)
-		for range 3 {
+		for range 12 { // by chance it may be that one
 			got, err := c.b.Load(c.ctx, sessionstore.Key{ID: last.Key.ID, App: c.name("app")}, 0)
 			c.expect("Load beside two expired siblings and a live one", err, sessionstore.ErrSibling)
 			if got == nil || got.Key != last.Key {
