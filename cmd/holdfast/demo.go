@@ -53,7 +53,7 @@ func newDemoCommand() *cobra.Command {
 			if cfg.nodes < 1 || cfg.nodes > maxNodes {
 				return usageError{fmt.Errorf("--nodes %d: want 1 to %d", cfg.nodes, maxNodes)}
 			}
-			if path, _ := sqlitePath(cfg.database); path == sqlite.Memory {
+			if path, ok := sqlitePath(cfg.database); ok && path == sqlite.Memory {
 				return usageError{errors.New("--database: the memory of one process is no place for the sessions of several")}
 			}
 			return runDemo(cmd, cfg)

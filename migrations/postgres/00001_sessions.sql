@@ -9,6 +9,8 @@
 -- fillfactor leaves a third of each page free, so that a new version of a row
 -- finds room beside the old one and no index has to be told (a HOT update).
 --
+-- No CHECK: PostgreSQL reads and plans it anew for each statement that saves.
+--
 -- What every save changes stands at the end, beginning with the data: of a new
 -- version, the log holds what lies between its first and its last changed byte.
 CREATE TABLE {sessions} (
